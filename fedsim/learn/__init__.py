@@ -1,0 +1,1 @@
+"""Real training: torch, transformers, peft; no virtual time."""

@@ -1,0 +1,1 @@
+"""How real training is spread over this machine."""

@@ -1,0 +1,1 @@
+"""The thing being learned: pure tensor algebra on low-rank factors."""

@@ -1,0 +1,1 @@
+"""The decisions: pure rules, no clock, no loop, no PEFT."""

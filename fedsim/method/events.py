@@ -1,0 +1,261 @@
+"""What may the server be told, and what may it ask for?
+
+`Server.handle(event)` answers with actions; the driver carries them out and feeds what comes of them back.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from fedsim.method.messages import Assignment, DeviceReport, Evaluation, Phase, RankPlan
+
+Spectrum = dict[str, np.ndarray]  # layer name -> singular values, descending, numerical rank long
+
+
+class FleetView(Protocol):
+    """The fleet at one instant, as far as a server can see it."""
+
+    def online(self) -> np.ndarray:
+        """Indices of the devices that are online and idle, ascending int64."""
+        ...
+
+    def report(self, client: int) -> DeviceReport:
+        """What this device tells when it checks in now."""
+        ...
+
+
+# --- events: what the server is told --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The run begins: version 0 exists, with this spectrum (empty arrays for a zero adapter)."""
+
+    now_s: float
+    spectrum: Spectrum
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSeen:
+    """Answer to `LookAtFleet`: who is online now."""
+
+    now_s: float
+    fleet: FleetView
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A client waits or downloads and reports: received columns, observed rate, free memory."""
+
+    now_s: float
+    assignment: int
+    received_bytes: int
+    received: tuple[int, ...]
+    report: DeviceReport
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A download ended; the plan is final now."""
+
+    now_s: float
+    assignment: int
+    size_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An update reached the server."""
+
+    now_s: float
+    assignment: int
+    size_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A device left, or could not go on, before its update was whole."""
+
+    now_s: float
+    assignment: int
+    phase: Phase
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The deadline of a round fired."""
+
+    now_s: float
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """Answer to `Aggregate`: the new version, or which assignments failed in training.
+
+    Args:
+        now_s: Virtual time.
+        version: The new version; equal to the old one where too few updates were left.
+        spectrum: Of the new version.
+        alignments: Assignment -> cosine of its update with the aggregate, in [-1, 1].
+        losses: Assignment -> mean training loss.
+        failed: Assignment -> reason.
+    """
+
+    now_s: float
+    version: int
+    spectrum: Spectrum
+    alignments: dict[int, float]
+    losses: dict[int, float]
+    failed: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Answer to `Evaluate`."""
+
+    now_s: float
+    evaluation: Evaluation
+
+
+Event = (
+    Opened
+    | FleetSeen
+    | Progressed
+    | Downloaded
+    | Uploaded
+    | Dropped
+    | DeadlinePassed
+    | Aggregated
+    | Evaluated
+)
+
+# --- actions: what the server asks for ------------------------------------------------------------------
+
+Outcome = Literal[
+    "aggregated", "late", "timed_out", "stale", "dropped", "failed", "discarded", "cancelled"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtFleet:
+    """Tell me who is online: at `at_s`, or as soon as one more device arrives after now if None."""
+
+    at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send this assignment."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """A client that waits or downloads has a new plan."""
+
+    assignment: int
+    old: RankPlan
+    new: RankPlan
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Stop work on this assignment: nobody waits for it any more."""
+
+    assignment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """This device cannot hold the base model, or no column; no assignment exists."""
+
+    client: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """Wake me with `DeadlinePassed` at this time."""
+
+    round: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Combine these updates into the next version.
+
+    Args:
+        version: The version that the result replaces.
+        assignments: In canonical order (ascending id).
+        weights: Weight of each before failures are known; the answer renormalises over what is left.
+        minimum: Fewest updates that make a version.
+    """
+
+    version: int
+    assignments: tuple[int, ...]
+    weights: tuple[float, ...]
+    minimum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Measure this version on held-out data."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """An assignment has ended, with this outcome; said exactly once for each."""
+
+    assignment: int
+    outcome: Outcome
+    phase: Phase | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """No assignment refers to this version any more."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRound:
+    """A round has ended: with a new version, or without ("discarded")."""
+
+    round: int
+    version: int
+    result: Literal["aggregated", "discarded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The stop rule is met; everything in flight has been settled."""
+
+    reason: str
+
+
+Action = (
+    LookAtFleet
+    | Dispatch
+    | Replan
+    | Recall
+    | Decline
+    | SetDeadline
+    | Aggregate
+    | Evaluate
+    | Settle
+    | Release
+    | CloseRound
+    | Stop
+)

@@ -1,0 +1,170 @@
+"""What do server and clients tell each other? Values only: ids, ranks and numbers.
+
+Tensors travel inside an `Update`, opaque to everything that decides. Per-layer tuples follow the order of
+``ModelShape.layers`` (`fedsim.world.shape`).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fedsim.lora.factors import Adapter
+
+Phase = Literal["download", "train", "upload"]
+
+
+@dataclass(frozen=True, slots=True)
+class RankPlan:
+    """How many columns of each layer a client receives, and how many of them it trains.
+
+    Args:
+        total: Received columns per layer (paper: r_tot).
+        trained: Trained columns per layer (paper: r_train), a prefix of the received ones.
+    """
+
+    total: tuple[int, ...]
+    trained: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that trains what it does not receive."""
+        if len(self.total) != len(self.trained) or any(
+            not 0 <= trained <= total for total, trained in zip(self.total, self.trained, strict=True)
+        ):
+            raise ValueError(f"expected 0 <= trained <= total per layer, got {self.trained} and {self.total}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be trained."""
+        return not any(self.trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one device can afford at one instant, as the server sees it.
+
+    Args:
+        download_bytes: What the download window carries at the estimated rate.
+        memory_bytes: Free memory for base model, activations and adapter together.
+        seconds: From dispatch to the deadline, latencies taken off.
+        download_bps: Estimated download rate, bits per second.
+        upload_bps: Estimated upload rate, bits per second.
+        flops: Effective training rate, FLOP per second.
+    """
+
+    download_bytes: float
+    memory_bytes: float
+    seconds: float
+    download_bps: float
+    upload_bps: float
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """What a device tells the server when it checks in, and what the world alone knows.
+
+    Args:
+        client: Index of the device in the population.
+        device_class: Name of its class.
+        memory_bytes: Free memory now.
+        flops: Effective training rate now, FLOP per second.
+        num_examples: Size of its data shard.
+        latency_s: One-way latency of its link, both transfers pay it once.
+        known_download_bps: Mean rate over the coming download window; set only for the oracle estimator.
+        known_upload_bps: The same for the uplink.
+    """
+
+    client: int
+    device_class: str
+    memory_bytes: float
+    flops: float
+    num_examples: int
+    latency_s: float = 0.0
+    known_download_bps: float | None = None
+    known_upload_bps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All that a client is told when it is dispatched: a pure value, so training can be deferred.
+
+    Args:
+        id: Dispatch number, unique in the run.
+        client: Index of the device, and of its data shard.
+        version: Global version it starts from.
+        offered: Plan at dispatch; the final one comes with `TrainRequest`.
+        steps: Local optimizer steps.
+        seed: Seed of data order and dropout.
+        gate: Weight of the frozen tail in the forward pass (paper: lambda), in [0, 1].
+        learning_rate: Of this version.
+        dispatched_at_s: Virtual time of dispatch.
+        deadline_at_s: Virtual time at which its round closes, infinity without a deadline.
+    """
+
+    id: int
+    client: int
+    version: int
+    offered: RankPlan
+    steps: int
+    seed: int
+    gate: float
+    learning_rate: float
+    dispatched_at_s: float
+    deadline_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """An assignment with its final plan: everything that local training depends on."""
+
+    assignment: Assignment
+    plan: RankPlan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update:
+    """What a client returns: the change of its trained prefix, as the server decodes it.
+
+    Args:
+        assignment: Id of the assignment it answers.
+        client: Index of the device.
+        base_version: Version it was trained from.
+        plan: Final plan.
+        change: Per layer with a trained prefix: the change of both factors; None from the stub.
+        num_examples: Size of the client's shard.
+        loss: Mean training loss over the local steps, nats per target token.
+    """
+
+    assignment: int
+    client: int
+    base_version: int
+    plan: RankPlan
+    change: "Adapter | None"
+    num_examples: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailure:
+    """Local training raised, or gave non-finite values."""
+
+    assignment: int
+    client: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Measures of one global version on held-out data.
+
+    Args:
+        version: Which version.
+        loss: Nats per target token; None where nothing was really trained (stub).
+        token_accuracy: Share of target tokens predicted under teacher forcing.
+        metrics: Task metrics by name, for instance ``rouge_l`` of generated responses.
+    """
+
+    version: int
+    loss: float | None
+    token_accuracy: float | None
+    metrics: dict[str, float]

@@ -1,0 +1,1 @@
+"""Virtual time: SimPy stepped from asyncio; no tensors."""

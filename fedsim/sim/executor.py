@@ -1,0 +1,58 @@
+"""Who does the real work? Protocols that the clock needs; `fedsim.learn` satisfies them without importing them.
+
+None of these knows virtual time: a join takes none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedsim.method.events import Spectrum
+from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
+
+
+class Executor(Protocol):
+    """Local training."""
+
+    async def train(self, requests: Sequence[TrainRequest]) -> Sequence[Update | TrainingFailure]:
+        """Train every request; answers in the order of the requests. It may batch or spread them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """What aggregation yields besides tensors.
+
+    Args:
+        spectrum: Singular values of the new version.
+        alignments: Assignment -> cosine between its update and the aggregate update, in [-1, 1].
+        failed: Assignment -> reason, for updates that turned out unusable (non-finite).
+    """
+
+    spectrum: Spectrum
+    alignments: dict[int, float]
+    failed: dict[int, str]
+
+
+class Aggregator(Protocol):
+    """Holds the versions; combines updates into the next one."""
+
+    def spectrum(self, version: int) -> Spectrum:
+        """Singular values of a stored version."""
+        ...
+
+    async def aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
+        """Make version ``version + 1`` from `version` and these updates; weights sum to at most one."""
+        ...
+
+    def release(self, version: int) -> None:
+        """Forget a version that nobody refers to."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Measures the global adapter."""
+
+    async def evaluate(self, version: int) -> Evaluation:
+        """Measure a stored version on held-out data."""
+        ...

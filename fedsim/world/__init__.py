@@ -1,0 +1,1 @@
+"""The physical world: immutable, pure functions of time."""

@@ -1,0 +1,147 @@
+"""What does one assignment cost a device: bytes, memory and floating-point operations?
+
+Everything is linear in the ranks, so a cost model is a set of prices per column and layer. The allocator pays
+them, the clock turns them into seconds, and tests recompute them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.wire import WireDtype, column_bytes
+from fedsim.world.shape import ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a client is asked to compute.
+
+    Args:
+        batch_size: Sequences per step.
+        max_length: Tokens per sequence, padding included.
+        local_steps: Optimizer steps per assignment.
+        wire_dtype: Number format of adapter columns on both links.
+        base_bytes: Bytes per weight of the frozen base.
+        factor_bytes: Bytes per adapter number held in memory.
+        grad_bytes: Bytes per trained number for its gradient.
+        optimizer_bytes: Bytes per trained number for the optimizer's state.
+        activation_bytes: Bytes per activation number.
+    """
+
+    batch_size: int
+    max_length: int
+    local_steps: int
+    wire_dtype: WireDtype
+    base_bytes: float = 2.0
+    factor_bytes: float = 4.0
+    grad_bytes: float = 4.0
+    optimizer_bytes: float = 8.0
+    activation_bytes: float = 2.0
+
+    @property
+    def tokens(self) -> int:
+        """Padded tokens per step."""
+        return self.batch_size * self.max_length
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices:
+    """Prices of one assignment, linear in the ranks; arrays follow ``ModelShape.layers``.
+
+    Args:
+        layers: Module names.
+        down_bytes: Per received column, int64 (L,).
+        up_bytes: Per trained column, int64 (L,).
+        tail_memory: Bytes per received column (L,).
+        train_memory: Bytes per trained column on top of `tail_memory` (L,).
+        group: Index of the input group of each layer (L,).
+        group_memory: Bytes once per group in which any column is trained (G,).
+        base_memory: Bytes of base weights, activations and logits.
+        tail_flops: FLOP per received column, all local steps (L,).
+        train_flops: FLOP per trained column on top of `tail_flops`, all local steps (L,).
+        base_flops: FLOP of the frozen base, all local steps.
+    """
+
+    layers: tuple[str, ...]
+    down_bytes: np.ndarray
+    up_bytes: np.ndarray
+    tail_memory: np.ndarray
+    train_memory: np.ndarray
+    group: np.ndarray
+    group_memory: np.ndarray
+    base_memory: float
+    tail_flops: np.ndarray
+    train_flops: np.ndarray
+    base_flops: float
+
+    def download_bytes(self, total: Sequence[int]) -> int:
+        """Bytes sent to the client under these received ranks."""
+        return int(self.down_bytes @ np.asarray(total, dtype=np.int64))
+
+    def upload_bytes(self, trained: Sequence[int]) -> int:
+        """Bytes sent back under these trained ranks."""
+        return int(self.up_bytes @ np.asarray(trained, dtype=np.int64))
+
+    def memory_bytes(self, total: Sequence[int], trained: Sequence[int]) -> float:
+        """Peak memory of training: base, activations, received columns, trained columns."""
+        trained_array = np.asarray(trained)
+        touched = np.unique(self.group[trained_array > 0])
+        return float(
+            self.base_memory
+            + self.tail_memory @ np.asarray(total)
+            + self.train_memory @ trained_array
+            + self.group_memory[touched].sum()
+        )
+
+    def flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
+        """FLOP of all local steps."""
+        return float(
+            self.base_flops + self.tail_flops @ np.asarray(total) + self.train_flops @ np.asarray(trained)
+        )
+
+
+def roofline(shape: ModelShape, workload: Workload) -> Prices:
+    """Price an assignment by counting operations and bytes.
+
+    With ``u = d_in + d_out`` and ``n`` padded tokens per step: a step costs ``n (4 P + 12 S d per block + sum
+    u (4 r_tot + 2 r_train))`` FLOP; memory is base weights, activations and logits, plus ``u b_p r_tot + (u
+    (b_grad + b_opt) + n b_a) r_train`` and one saved input ``n d_in b_a`` per input group that trains.
+
+    Source:
+        design.md section 6 and the derivations in docs/design.md. Activations follow Korthikanti et al.,
+        "Reducing activation recomputation in large transformer models", 2022: ``s b h L (34 + 5 a s / h)``
+        bytes at 16 bit, scaled to the activation width; logits take ``4`` numbers per token and class.
+    """
+    d_in = np.array([layer.d_in for layer in shape.layers], dtype=np.int64)
+    u = d_in + np.array([layer.d_out for layer in shape.layers], dtype=np.int64)
+    column = np.array(
+        [column_bytes(layer.d_in, layer.d_out, workload.wire_dtype) for layer in shape.layers], dtype=np.int64
+    )
+    groups, group = np.unique([layer.input_group for layer in shape.layers], return_inverse=True)
+    group_width = np.zeros(len(groups))
+    group_width[group] = d_in
+    tokens, steps = workload.tokens, workload.local_steps
+    attention_flops = 12.0 * workload.max_length * shape.hidden_size * shape.num_blocks
+    return Prices(
+        layers=tuple(layer.name for layer in shape.layers),
+        down_bytes=column,
+        up_bytes=column,
+        tail_memory=u * workload.factor_bytes,
+        train_memory=u * (workload.grad_bytes + workload.optimizer_bytes) + tokens * workload.activation_bytes,
+        group=group,
+        group_memory=tokens * group_width * workload.activation_bytes,
+        base_memory=shape.num_params * workload.base_bytes + _activation_bytes(shape, workload),
+        tail_flops=4.0 * u * tokens * steps,
+        train_flops=2.0 * u * tokens * steps,
+        base_flops=tokens * steps * (4.0 * shape.matmul_params + attention_flops),
+    )
+
+
+def _activation_bytes(shape: ModelShape, workload: Workload) -> float:
+    """Bytes of saved activations and logits of one forward pass, no checkpointing."""
+    length, width = workload.max_length, workload.activation_bytes
+    per_token = shape.hidden_size * 17.0 + 2.5 * shape.num_heads * length
+    blocks = workload.tokens * shape.num_blocks * per_token * width
+    logits = 2.0 * workload.tokens * shape.vocab_size * 4.0
+    return blocks + logits

@@ -1,0 +1,1 @@
+"""Readers of trace files: one module per format, checks and provenance."""
