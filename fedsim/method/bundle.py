@@ -1,0 +1,191 @@
+"""What is a method? A frozen bundle of pure callables and the values that pass between them.
+
+The server calls `allocate`, `replan` and `gate`; the executor calls `redistribute`; whoever holds the versions
+calls `init`, `aggregate`, `spectrum`, `align` and `export`. This module knows no tensor library at run time, so
+the server can hold a bundle without loading one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from fedsim.method.events import Spectrum
+from fedsim.method.messages import Budget, RankPlan, Update
+from fedsim.world.cost import Prices
+from fedsim.world.shape import LayerShape
+
+if TYPE_CHECKING:
+    from fedsim.lora.basis import Basis
+    from fedsim.lora.factors import Adapter
+
+InfeasibleReason = Literal["base", "memory", "time", "no column"]
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """Why a device gets no plan.
+
+    Args:
+        reason: ``base``: the frozen base alone exceeds memory or time. ``no column``: no single column can be
+            received and trained. Only from a re-plan, where columns are already there: ``memory``: base and
+            received columns exceed the memory left; ``time``: they exceed the seconds left.
+    """
+
+    reason: InfeasibleReason
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMemory:
+    """What the server remembers of a client; changes only when an update of that client is aggregated.
+
+    Args:
+        alignment: Cosine of its last aggregated update with the aggregate update, in [-1, 1].
+        version: Version that it was dispatched with for that update.
+    """
+
+    alignment: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BasisState:
+    """One global version: a truncated singular value decomposition per layer.
+
+    Args:
+        version: Number of aggregations so far.
+        basis: Layer name -> U, singular values, Vh, cut at the numerical rank.
+        shapes: The layers, in the order of ``ModelShape.layers``.
+        seed: Root of the streams that fresh columns are drawn from, one per version and layer.
+    """
+
+    version: int
+    basis: "Mapping[str, Basis]"
+    shapes: tuple[LayerShape, ...]
+    seed: int
+
+
+State = BasisState
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Payload:
+    """What a client receives: exact factors, before the number format of the wire rounds them.
+
+    Every layer is present in both parts, with zero columns where the plan has none. The forward pass of a layer
+    is ``W0 x + P_prefix Q_prefix x + gate P_tail Q_tail x`` with ``P = lora_b`` and ``Q = lora_a``.
+
+    Args:
+        prefix: Trainable factors, the first ``plan.trained`` columns of each layer.
+        tail: Frozen factors, the columns from ``plan.trained`` to ``plan.total``.
+    """
+
+    prefix: "Adapter"
+    tail: "Adapter"
+
+
+class Allocate(Protocol):
+    """How much rank does each client of a cohort get, under its own budgets?"""
+
+    def __call__(
+        self, spectrum: Spectrum, budgets: Sequence[Budget], prices: Prices, fresh_rank: int | None
+    ) -> list[RankPlan | Infeasible]:
+        """Return one plan per budget; `fresh_rank` None takes the method's own floor of fresh columns."""
+        ...
+
+
+class Replan(Protocol):
+    """How much rank does a client get now, given the columns that have already arrived?"""
+
+    def __call__(
+        self, spectrum: Spectrum, budget: Budget, prices: Prices, received: tuple[int, ...]
+    ) -> RankPlan | Infeasible:
+        """Return a plan that keeps every received column.
+
+        `budget` counts from now: bytes and seconds that are still to come, and all the memory. Received columns
+        cost memory and FLOP, and no more bytes.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """How much does the frozen tail weigh (paper: lambda)?"""
+
+    def __call__(self, memory: ClientMemory | None, version: int) -> float:
+        """Return the gate in [0, 1] for a client dispatched at this version; None was never aggregated."""
+        ...
+
+
+class Init(Protocol):
+    """What is version 0?"""
+
+    def __call__(self, shapes: tuple[LayerShape, ...], seed: int, adapter: "Adapter | None") -> State:
+        """Return version 0, from an adapter or from zero."""
+        ...
+
+
+class Redistribute(Protocol):
+    """What does a client receive under a plan?"""
+
+    def __call__(self, state: State, plan: RankPlan, seed: int) -> Payload:
+        """Return its factors; `seed` is the assignment's, for methods that draw columns per client."""
+        ...
+
+
+class Aggregate(Protocol):
+    """How do updates combine into the next version?"""
+
+    def __call__(
+        self,
+        state: State,
+        updates: Sequence[Update],
+        weights: Sequence[float],
+        earlier: Mapping[int, State] | None = None,
+    ) -> State:
+        """Return version ``state.version + 1``; `earlier` holds older versions that updates started from."""
+        ...
+
+
+class SpectrumOf(Protocol):
+    """Which singular values does a version have?"""
+
+    def __call__(self, state: State) -> Spectrum:
+        """Return them per layer, descending, numerical rank long, float64."""
+        ...
+
+
+class Align(Protocol):
+    """How well does each update agree with the aggregate?"""
+
+    def __call__(
+        self,
+        state: State,
+        updates: Sequence[Update],
+        weights: Sequence[float],
+        earlier: Mapping[int, State] | None = None,
+    ) -> dict[int, float]:
+        """Return assignment id -> cosine in [-1, 1]; `state` is the version before the aggregation."""
+        ...
+
+
+class Export(Protocol):
+    """Which adapter is this version, as plain factors with scaling 1?"""
+
+    def __call__(self, state: State) -> "Adapter":
+        """Return balanced factors; layers of rank 0 have zero columns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One federated method, assembled from pure parts. See the Protocol of each field."""
+
+    name: str
+    allocate: Allocate
+    replan: Replan
+    gate: Gate
+    init: Init
+    redistribute: Redistribute
+    aggregate: Aggregate
+    spectrum: SpectrumOf
+    align: Align
+    export: Export
