@@ -4,15 +4,16 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedsim.method.messages import Assignment, DeviceReport, Evaluation, Phase, RankPlan
+from fedsim.method.messages import Assignment, Budget, DeviceReport, Evaluation, Phase, RankPlan
 
 Spectrum = dict[str, np.ndarray]  # layer name -> singular values, descending, numerical rank long
 
 
+@runtime_checkable
 class FleetView(Protocol):
     """The fleet at one instant, as far as a server can see it."""
 
@@ -45,6 +46,20 @@ class FleetSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetGone:
+    """Answer to `LookAtFleet`: no device will ever come online again."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimeUp:
+    """The virtual time that the run may take is over."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Progressed:
     """A client waits or downloads and reports: received columns, observed rate, free memory."""
 
@@ -63,6 +78,7 @@ class Downloaded:
     assignment: int
     size_bytes: int
     duration_s: float
+    report: DeviceReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,25 @@ class Uploaded:
 
     now_s: float
     assignment: int
+    size_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferCut:
+    """A transfer ended before it was whole; what it moved still tells how fast the link is.
+
+    Args:
+        now_s: Virtual time.
+        client: Index of the device.
+        direction: Which link.
+        size_bytes: Bytes moved.
+        duration_s: Seconds since the transfer began.
+    """
+
+    now_s: float
+    client: int
+    direction: Literal["download", "upload"]
     size_bytes: int
     duration_s: float
 
@@ -125,9 +160,12 @@ class Evaluated:
 Event = (
     Opened
     | FleetSeen
+    | FleetGone
+    | TimeUp
     | Progressed
     | Downloaded
     | Uploaded
+    | TransferCut
     | Dropped
     | DeadlinePassed
     | Aggregated
@@ -136,9 +174,7 @@ Event = (
 
 # --- actions: what the server asks for ------------------------------------------------------------------
 
-Outcome = Literal[
-    "aggregated", "late", "timed_out", "stale", "dropped", "failed", "discarded", "cancelled"
-]
+Outcome = Literal["aggregated", "late", "timed_out", "stale", "dropped", "failed", "discarded", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +186,20 @@ class LookAtFleet:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Send this assignment."""
+    """Send this assignment; its plan was made for this budget."""
 
     assignment: Assignment
+    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)
 class Replan:
-    """A client that waits or downloads has a new plan."""
+    """A client that waits or downloads has a new plan, made for this budget."""
 
     assignment: int
     old: RankPlan
     new: RankPlan
+    budget: Budget
     reason: str
 
 
