@@ -24,11 +24,11 @@ _UNITS: dict[Quantity, dict[str, float]] = {
     "seconds": {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
     "FLOP/s": {**_scaled("FLOP/s"), **_scaled("FLOPS")},
 }
-_EXAMPLES: dict[Quantity, str] = {
-    "bytes": '"30 MB" or "2 GiB"',
-    "bits per second": '"2 Mbit/s"',
-    "seconds": '"90 s", "15 min" or "2 h"',
-    "FLOP/s": '"100 GFLOP/s"',
+EXPECTED: dict[Quantity, str] = {
+    "bytes": 'a size such as "30 MB" or "2 GiB"',
+    "bits per second": 'a rate such as "2 Mbit/s"',
+    "seconds": 'a duration such as "90 s" or "15 min"',
+    "FLOP/s": 'a compute rate such as "100 GFLOP/s"',
 }
 
 
@@ -43,13 +43,13 @@ def parse_quantity(text: str | float, quantity: Quantity) -> float:
         ValueError: If the text is not a number with a unit of this quantity; the message gives an example.
     """
     if isinstance(text, bool):
-        raise ValueError(f"expected {quantity} such as {_EXAMPLES[quantity]}, got {text!r}")
+        raise ValueError(f"expected {EXPECTED[quantity]}, got {str(text).lower()}")  # noqa: TRY004 - one kind
     if isinstance(text, int | float):
         return float(text)
     match = _NUMBER.match(text)
     units = _UNITS[quantity]
     if match is None or (match[2] and match[2] not in units):
-        raise ValueError(f"expected {quantity} such as {_EXAMPLES[quantity]}, got {text!r}")
+        raise ValueError(f'expected {EXPECTED[quantity]}, got "{text}"')
     return float(match[1]) * (units[match[2]] if match[2] else 1.0)
 
 

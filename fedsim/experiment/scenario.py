@@ -1,0 +1,242 @@
+"""What is to be simulated? A scenario: one YAML file, validated and frozen.
+
+`load_scenario` is the edge: files and words in, numbers in base units out, one clear line for what is wrong.
+A scenario has no behaviour; `fedsim.experiment.build` makes objects of it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from fedsim.errors import ScenarioError
+from fedsim.experiment.explain import MisfitError, key_of, message_of
+from fedsim.experiment.sections import (
+    CostSection,
+    EvaluationSection,
+    ExecutorSection,
+    FleetSection,
+    MethodSection,
+    ModelSection,
+    Section,
+    ServerSection,
+    StopSection,
+    TaskSection,
+    TrainingSection,
+    Word,
+)
+from fedsim.experiment.yaml_source import Source, merge, override, read_source
+
+PATH_KEYS = (
+    "model.base",
+    "model.init_adapter",
+    "task.train",
+    "task.held_out",
+    "fleet.devices",
+    "fleet.bandwidth",
+    "fleet.availability",
+    "fleet.state",
+)
+
+
+class Scenario(Section):
+    """Everything that one run depends on.
+
+    Args:
+        name: For people; the file's name by default.
+        description: A sentence for the report.
+        seed: Root of every random stream.
+        model: Base model and adapter targets.
+        task: Data and how it is spread.
+        fleet: Devices and traces.
+        method: Who gets which ranks, and how updates combine.
+        server: Pacing, selection, budgets.
+        training: Local steps.
+        stop: When the run ends.
+        evaluation: How the global adapter is measured.
+        executor: Where training happens.
+        cost: What work costs.
+    """
+
+    name: Word
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    model: ModelSection = ModelSection()
+    task: TaskSection = TaskSection()
+    fleet: FleetSection
+    method: MethodSection = MethodSection()
+    server: ServerSection = ServerSection()
+    training: TrainingSection = TrainingSection()
+    stop: StopSection
+    evaluation: EvaluationSection = EvaluationSection()
+    executor: ExecutorSection = ExecutorSection()
+    cost: CostSection = CostSection()
+
+    _directory: Path = PrivateAttr(default=Path())
+    _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for key, message in _misfits(self):
+            raise MisfitError(key, message)
+        return self
+
+    @property
+    def scenario_hash(self) -> str:
+        """Sha256 of everything that may change the record: all but where training happens."""
+        content = {key: value for key, value in self._plain().items() if key != "executor"}
+        return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+    def canonical_json(self) -> str:
+        """Return the resolved scenario as JSON with sorted keys, base units and relative paths."""
+        return _canonical(self._plain())
+
+    def describe(self) -> str:
+        """Return the resolved scenario as YAML; plain numbers are seconds, bytes and FLOP/s."""
+        return "\n".join(_yaml_lines(self._plain(), "")) + "\n"
+
+    def error(self, key: str, message: str) -> ScenarioError:
+        """Return the error that names the place of a value, for whoever finds out late that it is wrong.
+
+        Args:
+            key: Dotted key, for instance ``method.options.rank``.
+            message: What was expected there.
+        """
+        return ScenarioError(f"{self._source.place(tuple(key.split('.')))}: {key}: {message}")
+
+    def _plain(self) -> dict[str, Any]:
+        """Return plain values under their YAML keys; paths relative to the file, so no machine shows."""
+        values = self.model_dump(mode="json", by_alias=True)
+        for section, key in (dotted.split(".") for dotted in PATH_KEYS):
+            found = values[section][key]
+            if found is not None and Path(found).is_absolute():
+                values[section][key] = Path(os.path.relpath(found, self._directory.absolute())).as_posix()
+        return values
+
+
+def load_scenario(path: Path | str, overrides: Mapping[str, str] | None = None) -> Scenario:
+    """Read, merge and check a scenario.
+
+    Args:
+        path: The YAML file; relative paths in it start from its folder.
+        overrides: Dotted key -> YAML text, as ``--set`` gives them; relative paths in them start from the
+            current folder.
+
+    Raises:
+        ScenarioError: With one line that names file and line, the key, what was expected and what was found.
+    """
+    path = Path(path)
+    source = _read_with_parent(path)
+    for dotted, text in (overrides or {}).items():
+        if dotted == "extends":
+            raise ScenarioError(f"--set {dotted}={text}: only a file may extend another")
+        source = override(source, dotted, _anchored_text(dotted, text))
+    source.values.setdefault("name", path.stem)
+    try:
+        scenario = Scenario.model_validate(source.values)
+    except ValidationError as error:
+        raise ScenarioError(_first_line(error, source)) from None
+    scenario._directory, scenario._source = path.parent.absolute(), source  # noqa: SLF001 - our own class
+    return scenario
+
+
+def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Yield values that contradict each other: the key to change, and why."""
+    yield from _fleet_misfits(scenario.fleet, scenario.server)
+    yield from _task_misfits(scenario.task)
+    server, training, stop = scenario.server, scenario.training, scenario.stop
+    if server.min_updates > server.cohort:
+        yield "server.min_updates", f"expected at most the cohort, {server.cohort}, got {server.min_updates}"
+    if stop.rounds is None and stop.hours is None:
+        yield "stop", "expected rounds or hours, or the run would never end"
+    if training.final_learning_rate_factor < 1 and stop.rounds is None:
+        yield "training.final_learning_rate_factor", "a decay needs stop.rounds, which it is spread over"
+
+
+def _fleet_misfits(fleet: FleetSection, server: ServerSection) -> Iterator[tuple[str, str]]:
+    if fleet.on_interrupt == "pause" and server.deadline_s is None:
+        yield "fleet.on_interrupt", "pause needs server.deadline, or a device that stays away holds its round"
+    if fleet.availability is None and fleet.availability_policy != "always":
+        yield "fleet.availability", "required, unless fleet.availability_policy is always"
+
+
+def _task_misfits(task: TaskSection) -> Iterator[tuple[str, str]]:
+    for key, value in (("task.train", task.train), ("task.held_out", task.held_out)):
+        if task.name == "embedded" and value is not None:
+            yield key, "the embedded task makes its own data; leave it out or name another task"
+        if task.name != "embedded" and value is None:
+            yield key, f"required by the task {task.name}"
+    if "alpha" in task.shards.model_fields_set and task.shards.kind != "dirichlet":
+        yield "task.shards.alpha", f"has no effect on {task.shards.kind} shards; leave it out"
+
+
+def _read_with_parent(path: Path) -> Source:
+    """Read a file and the one it extends, if any."""
+    child = read_source(path)
+    _anchor_paths(child.values, path.parent)
+    parent_name = child.values.pop("extends", None)
+    if parent_name is None:
+        return child
+    where = child.places["extends",]
+    if not isinstance(parent_name, str):
+        raise ScenarioError(f"{where}: extends: expected the path of another scenario")
+    parent_path = Path(os.path.normpath(path.parent / parent_name))
+    if parent_path.absolute() == Path(os.path.normpath(path.absolute())):
+        raise ScenarioError(f"{where}: extends: a scenario cannot extend itself")
+    if not parent_path.is_file():
+        raise ScenarioError(f"{where}: extends: no such file: {parent_path}")
+    parent = read_source(parent_path)
+    if "extends" in parent.values:
+        raise ScenarioError(f"{where}: extends: {parent_path} extends another one; one level is allowed")
+    _anchor_paths(parent.values, parent_path.parent)
+    return merge(parent, child)
+
+
+def _anchor_paths(values: dict[str, Any], directory: Path) -> None:
+    """Make relative paths absolute, in place, so that merged files keep their own folders."""
+    for section, key in (dotted.split(".") for dotted in PATH_KEYS):
+        inner = values.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(key), str):
+            inner[key] = _anchored(f"{section}.{key}", inner[key], directory)
+
+
+def _anchored(dotted: str, text: str, directory: Path) -> str:
+    """Make one path absolute; a base model that does not look like a path is a name."""
+    if not text or (dotted == "model.base" and not text.startswith((".", "/", "~"))):
+        return text
+    return os.path.normpath(directory.absolute() / Path(text).expanduser())
+
+
+def _anchored_text(dotted: str, text: str) -> str:
+    """Anchor the value of an override at the current folder."""
+    if dotted not in PATH_KEYS or text.strip() in {"null", "~", ""}:
+        return text
+    return json.dumps(_anchored(dotted, text, Path.cwd()), ensure_ascii=False)
+
+
+def _first_line(error: ValidationError, source: Source) -> str:
+    """Word the first of all errors, in the order of the file, and count the rest."""
+    errors = error.errors(include_url=False)
+    unknown_first = sorted(errors, key=lambda found: found["type"] != "extra_forbidden")
+    first = unknown_first[0]
+    key = key_of(first)
+    line = f"{source.place(key)}: {'.'.join(map(str, key))}: {message_of(first, Scenario)}"
+    return line if len(errors) == 1 else f"{line} (and {len(errors) - 1} more)"
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _yaml_lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
+    """Write nested plain values as YAML; scalars and lists in JSON form, which YAML includes."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,299 @@
+"""What may a scenario say? One frozen model per section of the YAML file, with its defaults and bounds.
+
+A field whose name carries a unit is written without it in YAML: ``deadline: 15 min`` is ``deadline_s``.
+Nothing here acts; `fedsim.experiment.build` turns sections into objects.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fedsim.experiment.explain import show
+from fedsim.units import EXPECTED, Quantity, parse_quantity
+from fedsim.wire import WireDtype
+
+
+def _read(quantity: Quantity) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"expected {EXPECTED[quantity]}, got {show(value)}")  # noqa: TRY004 - pydantic's way
+        return parse_quantity(value, quantity)
+
+    return read
+
+
+def _read_targets(value: object) -> object:
+    """Accept a preset or a list of module names; YAML has no tuples."""
+    if isinstance(value, str):
+        if value not in {"attention", "all-linear"}:
+            raise ValueError(f'expected "attention", "all-linear" or a list of module names, got "{value}"')
+        return value
+    names = list(value) if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f'expected "attention", "all-linear" or a list of module names, got {show(value)}')
+    return tuple(names)
+
+
+def _read_options(value: object) -> object:
+    """Keep options to plain numbers, words and lists of them."""
+    for name, option in value.items() if isinstance(value, dict) else ():
+        for item in option if isinstance(option, list) else [option]:
+            if item is not None and not isinstance(item, str | int | float | bool):
+                raise ValueError(f"expected plain values, got {show(option)} for {name}")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_read("seconds")), Field(ge=0)]
+PositiveDuration = Annotated[float, BeforeValidator(_read("seconds")), Field(gt=0)]
+Size = Annotated[float, BeforeValidator(_read("bytes")), Field(gt=0)]
+FlopRate = Annotated[float, BeforeValidator(_read("FLOP/s")), Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+FilePath = Annotated[Path, Field(strict=False)]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Section(BaseModel):
+    """A part of a scenario: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        protected_namespaces=(),
+    )
+
+
+class ModelSection(Section):
+    """The base model that every client holds frozen, and where adapters sit.
+
+    Args:
+        base: ``embedded``, a folder (written with a leading ``.``, ``/`` or ``~``) or a hub id.
+        targets: ``attention``, ``all-linear`` or the last parts of module names.
+        stands_for: Catalogue model whose bytes, memory and seconds are charged in place of the base's.
+        init_adapter: PEFT adapter folder that version 0 starts from; a zero adapter without it.
+        device: Where training runs.
+        dtype: Number format of the frozen base in real training.
+    """
+
+    base: Word = "embedded"
+    targets: Annotated[str | tuple[str, ...], BeforeValidator(_read_targets)] = "attention"
+    stands_for: Word | None = None
+    init_adapter: FilePath | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class ShardsSection(Section):
+    """How training examples are spread over devices.
+
+    Args:
+        kind: ``natural`` keeps the groups of the data, ``dirichlet`` skews them, ``iid`` shuffles.
+        alpha: Concentration of the Dirichlet draw; small is skewed. Only read under ``dirichlet``.
+        min_examples: Fewest examples a device may hold.
+    """
+
+    kind: Literal["iid", "dirichlet", "natural"] = "natural"
+    alpha: Positive = 0.5
+    min_examples: Count = 1
+
+
+class TaskSection(Section):
+    """What is learned.
+
+    Args:
+        name: ``embedded`` is generated; ``e2e_nlg`` is read from `train` and `held_out`.
+        train: Training file.
+        held_out: Held-out file.
+        max_length: Tokens per sequence, padding included; longer examples are cut.
+        shards: How examples are spread.
+        examples_per_client: Mean number of examples on a device; all of the file where None.
+    """
+
+    name: Literal["embedded", "e2e_nlg"] = "embedded"
+    train: FilePath | None = None
+    held_out: FilePath | None = None
+    max_length: Annotated[int, Field(ge=8, le=32768)] = 64
+    shards: ShardsSection = ShardsSection()
+    examples_per_client: Count | None = None
+
+
+class DeviceClassSection(Section):
+    """What a device of a class has where its row in the device file says nothing.
+
+    Args:
+        memory_bytes: YAML ``memory``.
+        compute_flops: Effective training rate, YAML ``compute``.
+        initial_down_mbps: First guess of the server about downloads.
+        initial_up_mbps: First guess of the server about uploads.
+    """
+
+    memory_bytes: Size | None = Field(default=None, alias="memory")
+    compute_flops: FlopRate | None = Field(default=None, alias="compute")
+    initial_down_mbps: Positive | None = None
+    initial_up_mbps: Positive | None = None
+
+
+class FleetSection(Section):
+    """The devices and the traces they follow.
+
+    Args:
+        devices: Device file.
+        bandwidth: Library of bandwidth traces.
+        availability: Online intervals; without it `availability_policy` must be ``always``.
+        state: Events such as free memory or throttling.
+        start_s: Where in the traces virtual time 0 lies, YAML ``start``.
+        availability_policy: What a device without intervals does.
+        merge_gap_s: Offline gaps up to this long are bridged, YAML ``merge_gap``.
+        loop: Whether availability repeats after its period.
+        limit: Only the first devices of the file; all where None.
+        bandwidth_scale: Factor on every rate.
+        latency_s: One-way delay of each transfer, YAML ``latency``.
+        on_interrupt: What leaving mid-work means.
+        classes: Defaults per device class.
+    """
+
+    devices: FilePath
+    bandwidth: FilePath
+    availability: FilePath | None = None
+    state: FilePath | None = None
+    start_s: Duration = Field(default=0.0, alias="start")
+    availability_policy: Literal["error", "always", "never"] = "error"
+    merge_gap_s: Duration = Field(default=60.0, alias="merge_gap")
+    loop: bool = True
+    limit: Count | None = None
+    bandwidth_scale: Positive = 1.0
+    latency_s: Duration = Field(default=0.05, alias="latency")
+    on_interrupt: Literal["drop", "pause"] = "drop"
+    classes: dict[Word, DeviceClassSection] = {}
+
+
+class MethodSection(Section):
+    """Which method decides, and its own options, which the method checks itself."""
+
+    name: Word = "fedhera"
+    options: Annotated[dict[str, Any], BeforeValidator(_read_options)] = {}
+
+
+class ServerSection(Section):
+    """Pacing, selection and budgets.
+
+    Args:
+        pacing: When the server aggregates.
+        select: Who is asked.
+        cohort: Updates wanted per round.
+        over_selection: Clients asked, as a multiple of the cohort.
+        deadline_s: When a round closes at the latest, YAML ``deadline``; never where None.
+        min_updates: Fewest updates that make a new version.
+        download_window_s: Seconds of download a budget allows for, YAML ``download_window``.
+        estimator: How the server guesses rates; ``oracle`` reads the traces.
+        initial_mbps: First guess where the class has none.
+        replan: Whether a budget that moves changes plans of clients that wait or download.
+        replan_threshold: Relative move of a budget that counts.
+        progress_every_s: How often a downloading client reports, YAML ``progress_every``.
+    """
+
+    pacing: Literal["sync"] = "sync"
+    select: Literal["uniform"] = "uniform"
+    cohort: Count = 10
+    over_selection: Annotated[float, Field(ge=1, le=100)] = 1.0
+    deadline_s: PositiveDuration | None = Field(default=None, alias="deadline")
+    min_updates: Count = 1
+    download_window_s: PositiveDuration = Field(default=120.0, alias="download_window")
+    estimator: Literal["harmonic", "last", "ewma", "oracle"] = "harmonic"
+    initial_mbps: Positive = 5.0
+    replan: bool = True
+    replan_threshold: Positive = 0.2
+    progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")
+
+
+class TrainingSection(Section):
+    """Local training on a client.
+
+    Args:
+        local_steps: Optimizer steps per assignment.
+        batch_size: Sequences per step.
+        learning_rate: Of the first round.
+        final_learning_rate_factor: Of the last planned round, relative to the first; linear in between.
+        wire_dtype: Number format of adapter columns on the links.
+        optimizer: Local optimizer.
+        deferred: Train only what is aggregated; the record is the same either way.
+    """
+
+    local_steps: Count = 10
+    batch_size: Count = 8
+    learning_rate: Annotated[float, Field(ge=0)] = 3e-3
+    final_learning_rate_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
+    wire_dtype: WireDtype = "bfloat16"
+    optimizer: Literal["adamw"] = "adamw"
+    deferred: bool = True
+
+
+class StopSection(Section):
+    """When a run ends: at the first of these.
+
+    Args:
+        rounds: Rounds closed.
+        hours: Virtual hours.
+        target_loss: Held-out loss reached.
+    """
+
+    rounds: Count | None = None
+    hours: Positive | None = None
+    target_loss: Positive | None = None
+
+
+class EvaluationSection(Section):
+    """How the global adapter is measured.
+
+    Args:
+        every: Versions between two evaluations; the base and the last version are always measured.
+        held_out_examples: Held-out examples measured.
+        generate: Held-out prompts answered by greedy generation, for ROUGE-L; none where 0.
+        max_new_tokens: Longest generated response.
+    """
+
+    every: Count = 1
+    held_out_examples: Count = 128
+    generate: Annotated[int, Field(ge=0)] = 0
+    max_new_tokens: Count = 48
+
+
+class StubSection(Section):
+    """The fake executor.
+
+    Args:
+        exponent: Singular values of its updates fall as ``k ** -exponent``.
+    """
+
+    exponent: Positive = 1.0
+
+
+class ExecutorSection(Section):
+    """Where training happens; the record does not depend on it, the stub excepted.
+
+    Args:
+        kind: In this process, in worker processes, or not at all.
+        workers: Worker processes.
+        stub: Settings of the fake.
+    """
+
+    kind: Literal["inline", "workers", "stub"] = "inline"
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    stub: StubSection = StubSection()
+
+
+class CostSection(Section):
+    """What work costs a device; see `fedsim.world.cost.Workload`."""
+
+    model: Literal["roofline"] = "roofline"
+    base_bytes: Positive = 2.0
+    factor_bytes: Positive = 4.0
+    grad_bytes: Positive = 4.0
+    optimizer_bytes: Positive = 8.0
+    activation_bytes: Positive = 2.0
