@@ -1,13 +1,13 @@
 """What is a method? A frozen bundle of pure callables and the values that pass between them.
 
-The server calls `allocate`, `replan` and `gate`; the executor calls `redistribute`; whoever holds the versions
-calls `init`, `aggregate`, `spectrum`, `align` and `export`. This module knows no tensor library at run time, so
-the server can hold a bundle without loading one.
+The server calls `allocate`, `replan` and `gate`; the executor calls `redistribute`; whoever holds the
+versions calls `init`, `aggregate`, `spectrum`, `align` and `export`. This module knows no tensor library at
+run time, so the server can hold a bundle without loading one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Budget, RankPlan, Update
@@ -71,8 +71,8 @@ State = BasisState
 class Payload:
     """What a client receives: exact factors, before the number format of the wire rounds them.
 
-    Every layer is present in both parts, with zero columns where the plan has none. The forward pass of a layer
-    is ``W0 x + P_prefix Q_prefix x + gate P_tail Q_tail x`` with ``P = lora_b`` and ``Q = lora_a``.
+    Every layer is present in both parts, with zero columns where the plan has none. The forward pass of a
+    layer is ``W0 x + P_prefix Q_prefix x + gate P_tail Q_tail x`` with ``P = lora_b`` and ``Q = lora_a``.
 
     Args:
         prefix: Trainable factors, the first ``plan.trained`` columns of each layer.
@@ -83,6 +83,7 @@ class Payload:
     tail: "Adapter"
 
 
+@runtime_checkable
 class Allocate(Protocol):
     """How much rank does each client of a cohort get, under its own budgets?"""
 
@@ -93,6 +94,7 @@ class Allocate(Protocol):
         ...
 
 
+@runtime_checkable
 class Replan(Protocol):
     """How much rank does a client get now, given the columns that have already arrived?"""
 
@@ -101,12 +103,13 @@ class Replan(Protocol):
     ) -> RankPlan | Infeasible:
         """Return a plan that keeps every received column.
 
-        `budget` counts from now: bytes and seconds that are still to come, and all the memory. Received columns
-        cost memory and FLOP, and no more bytes.
+        `budget` counts from now: bytes and seconds that are still to come, and all the memory. Received
+        columns cost memory and FLOP, and no more bytes.
         """
         ...
 
 
+@runtime_checkable
 class Gate(Protocol):
     """How much does the frozen tail weigh (paper: lambda)?"""
 
@@ -115,6 +118,7 @@ class Gate(Protocol):
         ...
 
 
+@runtime_checkable
 class Init(Protocol):
     """What is version 0?"""
 
@@ -123,6 +127,7 @@ class Init(Protocol):
         ...
 
 
+@runtime_checkable
 class Redistribute(Protocol):
     """What does a client receive under a plan?"""
 
@@ -131,6 +136,7 @@ class Redistribute(Protocol):
         ...
 
 
+@runtime_checkable
 class Aggregate(Protocol):
     """How do updates combine into the next version?"""
 
@@ -145,6 +151,7 @@ class Aggregate(Protocol):
         ...
 
 
+@runtime_checkable
 class SpectrumOf(Protocol):
     """Which singular values does a version have?"""
 
@@ -153,6 +160,7 @@ class SpectrumOf(Protocol):
         ...
 
 
+@runtime_checkable
 class Align(Protocol):
     """How well does each update agree with the aggregate?"""
 
@@ -167,6 +175,7 @@ class Align(Protocol):
         ...
 
 
+@runtime_checkable
 class Export(Protocol):
     """Which adapter is this version, as plain factors with scaling 1?"""
 

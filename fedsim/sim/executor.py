@@ -5,12 +5,13 @@ None of these knows virtual time: a join takes none.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Local training."""
 
@@ -34,6 +35,7 @@ class Combined:
     failed: dict[int, str]
 
 
+@runtime_checkable
 class Aggregator(Protocol):
     """Holds the versions; combines updates into the next one."""
 
@@ -50,6 +52,7 @@ class Aggregator(Protocol):
         ...
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Measures the global adapter."""
 
