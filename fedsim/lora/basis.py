@@ -1,0 +1,108 @@
+"""How is a global update kept? As a truncated singular value decomposition per layer, from stacked factors.
+
+The dense matrix is never formed as long as the stack is thinner than the layer: two QR factorisations and the
+decomposition of a small core. This module does not know about clients, weights or versions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsim.lora.factors import Factors
+
+RANK_TOLERANCE = 1e-6
+"""A singular value counts where it exceeds this share of the largest one *of its layer*.
+
+The noise floor of float32 QR with a float64 core lies near 3e-8. A threshold against the largest value of
+the whole model would close weak layers for good.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Basis:
+    """Singular value decomposition of one layer's update, cut at its numerical rank.
+
+    Args:
+        u: Output directions, orthonormal columns.
+        sigma: Singular values, descending, all positive; float64.
+        vh: Input directions, orthonormal rows.
+    """
+
+    u: Float[Tensor, "d_out rank"]
+    sigma: Float[Tensor, " rank"]
+    vh: Float[Tensor, "rank d_in"]
+
+    @property
+    def rank(self) -> int:
+        """Number of columns."""
+        return self.sigma.shape[0]
+
+
+def zero_basis(d_in: int, d_out: int, dtype: torch.dtype = torch.float32) -> Basis:
+    """Return the basis of a zero matrix: no column at all."""
+    return Basis(
+        u=torch.zeros(d_out, 0, dtype=dtype),
+        sigma=torch.zeros(0, dtype=torch.float64),
+        vh=torch.zeros(0, d_in, dtype=dtype),
+    )
+
+
+def numerical_rank(sigma: Float[Tensor, " rank"]) -> int:
+    """Count the singular values above `RANK_TOLERANCE` times the first; 0 for a zero matrix."""
+    if sigma.numel() == 0 or float(sigma[0]) <= 0.0:
+        return 0
+    return int((sigma > RANK_TOLERANCE * sigma[0]).sum())
+
+
+def compact_svd(factors: Factors, max_rank: int | None = None) -> Basis:
+    """Decompose ``lora_b @ lora_a`` without forming it.
+
+    QR of both factors runs in their own precision and the small core in float64, which bounds the error by
+    the rounding of the QR alone. Each output direction is signed so that its largest entry is positive,
+    which makes the result a function of its input.
+
+    Args:
+        factors: Any stack of columns; scale them alike on both sides (see `balanced`) for best accuracy.
+        max_rank: Keep at most this many columns.
+
+    Returns:
+        The basis, cut at the numerical rank and at `max_rank`; vectors in the precision of the factors.
+
+    Source:
+        Trefethen and Bau, "Numerical Linear Algebra", 1997, lectures 10 and 31; the error of the cut is
+        Eckart and Young, Psychometrika 1, 1936.
+    """
+    if factors.rank == 0:
+        return zero_basis(factors.d_in, factors.d_out, factors.lora_a.dtype)
+    q_left, r_left = torch.linalg.qr(factors.lora_b)
+    q_right, r_right = torch.linalg.qr(factors.lora_a.T)
+    u_core, sigma, vh_core = torch.linalg.svd(r_left.double() @ r_right.double().T, full_matrices=False)
+    rank = numerical_rank(sigma)
+    rank = rank if max_rank is None else min(rank, max_rank)
+    u = q_left @ u_core[:, :rank].to(q_left.dtype)
+    vh = vh_core[:rank].to(q_right.dtype) @ q_right.T
+    sign = _signs(u)
+    return Basis(u=u * sign, sigma=sigma[:rank].clone(), vh=vh * sign[:, None])
+
+
+def balanced(basis: Basis) -> Factors:
+    """Return ``P = U sqrt(S)`` and ``Q = sqrt(S) V^T``: a step in either factor moves the product alike."""
+    root = basis.sigma.sqrt()
+    return scaled(basis, root, root)
+
+
+def scaled(basis: Basis, left: Float[Tensor, " rank"], right: Float[Tensor, " rank"]) -> Factors:
+    """Return ``U diag(left)`` and ``diag(right) V^T``."""
+    return Factors(
+        lora_a=right.to(basis.vh.dtype)[:, None] * basis.vh, lora_b=basis.u * left.to(basis.u.dtype)
+    )
+
+
+def _signs(u: Float[Tensor, "d_out rank"]) -> Float[Tensor, " rank"]:
+    """Sign of the entry of largest magnitude of each column."""
+    if u.shape[1] == 0:
+        return torch.ones(0, dtype=u.dtype)
+    largest = u.abs().argmax(dim=0, keepdim=True)
+    return torch.where(u.gather(0, largest)[0] < 0, -1.0, 1.0).to(u.dtype)
