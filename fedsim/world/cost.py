@@ -106,16 +106,18 @@ def roofline(shape: ModelShape, workload: Workload) -> Prices:
 
     With ``u = d_in + d_out`` and ``n`` padded tokens per step: a step costs ``n (4 P + 12 S d per block + sum
     u (4 r_tot + 2 r_train))`` FLOP; memory is base weights, activations and logits, plus ``u b_p r_tot + (u
-    (b_grad + b_opt) + n b_a) r_train`` and one saved input ``n d_in b_a`` per input group that trains.
+    (b_grad + b_opt) + n b_a) r_train`` and one saved input ``n d_in b_a`` per input group that trains. A
+    layer that stands for several equal ones costs as much as all of them.
 
     Source:
         design.md section 6 and the derivations in docs/design.md. Activations follow Korthikanti et al.,
         "Reducing activation recomputation in large transformer models", 2022: ``s b h L (34 + 5 a s / h)``
         bytes at 16 bit, scaled to the activation width; logits take ``4`` numbers per token and class.
     """
-    d_in = np.array([layer.d_in for layer in shape.layers], dtype=np.int64)
-    u = d_in + np.array([layer.d_out for layer in shape.layers], dtype=np.int64)
-    column = np.array(
+    copies = np.array([layer.copies for layer in shape.layers], dtype=np.int64)
+    d_in = copies * np.array([layer.d_in for layer in shape.layers], dtype=np.int64)
+    u = d_in + copies * np.array([layer.d_out for layer in shape.layers], dtype=np.int64)
+    column = copies * np.array(
         [column_bytes(layer.d_in, layer.d_out, workload.wire_dtype) for layer in shape.layers], dtype=np.int64
     )
     groups, group = np.unique([layer.input_group for layer in shape.layers], return_inverse=True)
@@ -128,7 +130,8 @@ def roofline(shape: ModelShape, workload: Workload) -> Prices:
         down_bytes=column,
         up_bytes=column,
         tail_memory=u * workload.factor_bytes,
-        train_memory=u * (workload.grad_bytes + workload.optimizer_bytes) + tokens * workload.activation_bytes,
+        train_memory=u * (workload.grad_bytes + workload.optimizer_bytes)
+        + copies * tokens * workload.activation_bytes,
         group=group,
         group_memory=tokens * group_width * workload.activation_bytes,
         base_memory=shape.num_params * workload.base_bytes + _activation_bytes(shape, workload),

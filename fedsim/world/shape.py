@@ -12,12 +12,14 @@ class LayerShape:
         d_in: Input features.
         d_out: Output features.
         input_group: Modules with the same value read the same tensor, which is saved once for all of them.
+        copies: How many equal modules of a larger model this one stands for; prices are multiplied by it.
     """
 
     name: str
     d_in: int
     d_out: int
     input_group: str
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
