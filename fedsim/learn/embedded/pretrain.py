@@ -1,7 +1,7 @@
 """Make the embedded base model again: ``python -m fedsim.learn.embedded.pretrain --out DIR``.
 
-The model reads the wide restaurant language of `grammar`, in which every choice is free. About five minutes on
-one core. Weights are saved as float16; the tokenizer and a note of how they came about lie beside them.
+The model reads the wide restaurant language of `grammar`, in which every choice is free. About five minutes
+on one core. Weights are saved as float16; the tokenizer and a note of how they came about lie beside them.
 """
 
 import argparse
