@@ -132,7 +132,7 @@ class Update:
         plan: Final plan.
         change: Per layer with a trained prefix: the change of both factors; None from the stub.
         num_examples: Size of the client's shard.
-        loss: Mean training loss over the local steps, nats per target token.
+        loss: Mean training loss over the local steps, nats per target token; None from the stub.
     """
 
     assignment: int
@@ -141,7 +141,7 @@ class Update:
     plan: RankPlan
     change: "Adapter | None"
     num_examples: int
-    loss: float
+    loss: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Who does the real work? Protocols that the clock needs; `fedsim.learn` satisfies them without importing them.
+"""Who does the real work? Protocols that the clock needs; `fedsim.learn` satisfies them without import.
 
 None of these knows virtual time: a join takes none.
 """

@@ -1,0 +1,55 @@
+"""In which order do columns arrive? Which of them has a client when so many bytes have come?
+
+Columns are sent by ascending index, all layers in turn: first every layer's column 0, then every column 1.
+What has arrived at a re-plan stays, and the column under way counts with it; the rest follows the new plan.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.method.messages import RankPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The stream of columns to one client.
+
+    Args:
+        floor: Columns per layer that arrived, or were under way, at the last re-plan.
+        total: Columns per layer in all.
+        column_bytes: Bytes of one column of each layer, int64 (L,).
+    """
+
+    floor: tuple[int, ...]
+    total: tuple[int, ...]
+    column_bytes: np.ndarray
+
+    @classmethod
+    def of(cls, plan: RankPlan, column_bytes: np.ndarray) -> "Delivery":
+        """Start the stream of a plan."""
+        return cls((0,) * len(plan.total), plan.total, column_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole stream."""
+        return int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
+
+    def received(self, sent_bytes: int) -> tuple[int, ...]:
+        """Columns per layer of which at least one byte has come."""
+        have = np.array(self.floor, dtype=np.int64)
+        left = sent_bytes - int(self.column_bytes @ have)
+        total = np.asarray(self.total, dtype=np.int64)
+        for k in range(int(total.max(initial=0))):
+            if left <= 0:
+                break
+            layers = np.flatnonzero((have <= k) & (total > k))
+            before = np.concatenate(([0], np.cumsum(self.column_bytes[layers])))
+            begun = layers[before[:-1] < left]
+            have[begun] += 1
+            left -= int(before[-1])
+        return tuple(int(count) for count in have)
+
+    def replanned(self, sent_bytes: int, plan: RankPlan) -> "Delivery":
+        """Go on with a new plan, which keeps every received column."""
+        return Delivery(self.received(sent_bytes), plan.total, self.column_bytes)

@@ -1,0 +1,80 @@
+"""What can the server see of the fleet at one instant?"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.method.messages import DeviceReport
+from fedsim.world.device import Device
+from fedsim.world.population import Population
+
+
+@dataclass(frozen=True, slots=True)
+class OracleWindow:
+    """How far the oracle estimator looks ahead, seconds, on each link."""
+
+    download_s: float
+    upload_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Turns devices into what they would tell the server.
+
+    Args:
+        population: The fleet.
+        num_examples: Client -> size of its data shard.
+        oracle: Set only where the oracle estimator may see the future of the links.
+    """
+
+    population: Population
+    num_examples: Callable[[int], int]
+    oracle: OracleWindow | None = None
+
+    def report(self, device: Device, now_s: float) -> DeviceReport:
+        """What this device tells at this instant."""
+        return DeviceReport(
+            client=device.index,
+            device_class=device.device_class,
+            memory_bytes=device.memory.value(now_s),
+            flops=device.compute.value(now_s),
+            num_examples=self.num_examples(device.index),
+            latency_s=max(device.downlink.latency_s, device.uplink.latency_s),
+            known_download_bps=self._known_bps(device, now_s, up=False),
+            known_upload_bps=self._known_bps(device, now_s, up=True),
+        )
+
+    def _known_bps(self, device: Device, now_s: float, *, up: bool) -> float | None:
+        if self.oracle is None:
+            return None
+        link = device.uplink if up else device.downlink
+        window_s = self.oracle.upload_s if up else self.oracle.download_s
+        moving_s = max(window_s - link.latency_s, 1e-9)
+        return 8.0 * link.bytes_between(now_s, now_s + window_s) / moving_s
+
+
+@dataclass(frozen=True, slots=True)
+class FleetAt:
+    """The fleet at one instant; satisfies `fedsim.method.events.FleetView`.
+
+    Args:
+        reporter: Knows the devices.
+        now_s: The instant.
+        busy: Clients that are at work already.
+    """
+
+    reporter: Reporter
+    now_s: float
+    busy: Collection[int]
+
+    def online(self) -> np.ndarray:
+        """Indices of the devices that are online, idle and hold data, ascending."""
+        online = self.reporter.population.online(self.now_s)
+        if not self.busy:
+            return online
+        return online[~np.isin(online, np.fromiter(self.busy, dtype=np.int64))]
+
+    def report(self, client: int) -> DeviceReport:
+        """What this device tells when it checks in now."""
+        return self.reporter.report(self.reporter.population.device(client), self.now_s)

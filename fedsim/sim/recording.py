@@ -1,0 +1,217 @@
+"""What goes into the record? One line per fact, plain values, virtual time first.
+
+The record holds no wall time, path, process id or executor name: two runs of one scenario and seed give the
+same lines. A plan is written once and referred to by its number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from fedsim.errors import SimulationError
+from fedsim.method import events as ev
+from fedsim.method.messages import Budget, Evaluation, RankPlan
+from fedsim.sim.client import Trip
+from fedsim.sim.instrument import Instrument
+from fedsim.world.device import Device
+
+
+@dataclass(slots=True)
+class Scribe:
+    """Tells every observer each fact, in order.
+
+    Args:
+        instruments: Who watches.
+    """
+
+    instruments: Sequence[Instrument]
+    _plans: dict[RankPlan, int] = field(default_factory=dict)
+    _now_s: float = 0.0
+
+    def _write(self, time_s: float, event: str, **fields: object) -> None:
+        if time_s < self._now_s:
+            raise SimulationError(f"time would fall from {self._now_s!r} s to {time_s!r} s at {event}")
+        self._now_s = time_s
+        for instrument in self.instruments:
+            instrument.observe(time_s, event, fields)
+
+    def _plan(self, time_s: float, plan: RankPlan) -> int:
+        """The number of a plan; a plan that is new is written first."""
+        number = self._plans.get(plan)
+        if number is None:
+            number = self._plans[plan] = len(self._plans)
+            self._write(time_s, "plan", plan=number, total=list(plan.total), trained=list(plan.trained))
+        return number
+
+    # --- the fleet --------------------------------------------------------------------------------------
+
+    def fleet_seen(self, time_s: float, num_online: int, num_busy: int) -> None:
+        """The server looked at the fleet."""
+        self._write(time_s, "fleet", online=num_online, busy=num_busy)
+
+    def arrived(self, time_s: float, device: Device) -> None:
+        """A device that has taken part came online."""
+        self._write(time_s, "arrived", client=device.index, device=device.device_id)
+
+    def departed(self, time_s: float, device: Device) -> None:
+        """A device that has taken part went offline."""
+        self._write(time_s, "departed", client=device.index, device=device.device_id)
+
+    def declined(self, time_s: float, device: Device, reason: str) -> None:
+        """A device cannot take part."""
+        self._write(
+            time_s,
+            "declined",
+            client=device.index,
+            device=device.device_id,
+            device_class=device.device_class,
+            reason=reason,
+        )
+
+    # --- one assignment ---------------------------------------------------------------------------------
+
+    def dispatched(self, time_s: float, trip: Trip, budget: Budget) -> None:
+        """An assignment was sent."""
+        assignment = trip.assignment
+        plan = self._plan(time_s, assignment.offered)
+        deadline_at_s = assignment.deadline_at_s
+        self._write(
+            time_s,
+            "dispatched",
+            assignment=assignment.id,
+            client=assignment.client,
+            device=trip.device.device_id,
+            device_class=trip.device.device_class,
+            version=assignment.version,
+            plan=plan,
+            budget=asdict(budget),
+            gate=assignment.gate,
+            steps=assignment.steps,
+            learning_rate=assignment.learning_rate,
+            deadline_at_s=None if deadline_at_s == float("inf") else deadline_at_s,
+        )
+
+    def replanned(self, time_s: float, action: ev.Replan) -> None:
+        """A client that waits or downloads follows a new plan."""
+        old, new = self._plan(time_s, action.old), self._plan(time_s, action.new)
+        self._write(
+            time_s,
+            "replanned",
+            assignment=action.assignment,
+            reason=action.reason,
+            old_plan=old,
+            new_plan=new,
+            budget=asdict(action.budget),
+        )
+
+    def downloaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
+        """A download is whole."""
+        self._write(
+            time_s,
+            "downloaded",
+            assignment=trip.assignment.id,
+            bytes=trip.bytes_down,
+            duration_s=_positive(duration_s, "download"),
+        )
+
+    def training_started(self, time_s: float, trip: Trip) -> None:
+        """A plan is final."""
+        plan = self._plan(time_s, trip.plan)
+        self._write(time_s, "training_started", assignment=trip.assignment.id, plan=plan)
+
+    def trained(self, time_s: float, trip: Trip, duration_s: float) -> None:
+        """The local steps are done."""
+        duration_s = _positive(duration_s, "training")
+        self._write(time_s, "trained", assignment=trip.assignment.id, duration_s=duration_s)
+
+    def uploaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
+        """An update reached the server."""
+        self._write(
+            time_s,
+            "uploaded",
+            assignment=trip.assignment.id,
+            bytes=trip.bytes_up,
+            duration_s=_positive(duration_s, "upload"),
+        )
+
+    def paused(self, time_s: float, trip: Trip, resumes_at_s: float) -> None:
+        """A device left mid-work and will go on when it is back."""
+        self._write(
+            time_s,
+            "paused",
+            assignment=trip.assignment.id,
+            phase=trip.phase,
+            resumes_at_s=resumes_at_s,
+        )
+
+    def settled(self, time_s: float, trip: Trip, action: ev.Settle) -> None:
+        """An assignment has ended."""
+        self._write(
+            time_s,
+            "settled",
+            assignment=action.assignment,
+            client=trip.assignment.client,
+            device_class=trip.device.device_class,
+            outcome=action.outcome,
+            phase=action.phase,
+            reason=action.reason,
+            plan=self._plan(time_s, trip.plan),
+            bytes_down=trip.bytes_down,
+            bytes_up=trip.bytes_up,
+        )
+
+    # --- versions ---------------------------------------------------------------------------------------
+
+    def aggregating(self, time_s: float, action: ev.Aggregate) -> None:
+        """The server combines updates."""
+        self._write(
+            time_s,
+            "aggregating",
+            version=action.version,
+            assignments=list(action.assignments),
+            weights=list(action.weights),
+        )
+
+    def aggregated(self, event: ev.Aggregated) -> None:
+        """A version was made, or too few updates were left."""
+        self._write(
+            event.now_s,
+            "aggregated",
+            version=event.version,
+            ranks={layer: len(values) for layer, values in sorted(event.spectrum.items())},
+            energy={layer: float((values**2).sum()) for layer, values in sorted(event.spectrum.items())},
+            alignments=_by_assignment(event.alignments),
+            losses=_by_assignment(event.losses),
+            failed=_by_assignment(event.failed),
+        )
+
+    def round_closed(self, time_s: float, action: ev.CloseRound) -> None:
+        """A round has ended."""
+        self._write(time_s, "round_closed", round=action.round, version=action.version, result=action.result)
+
+    def evaluated(self, time_s: float, evaluation: Evaluation) -> None:
+        """A version was measured on held-out data."""
+        self._write(
+            time_s,
+            "evaluated",
+            version=evaluation.version,
+            loss=evaluation.loss,
+            token_accuracy=evaluation.token_accuracy,
+            **evaluation.metrics,
+        )
+
+    def stopped(self, time_s: float, reason: str) -> None:
+        """The run is over."""
+        self._write(time_s, "stopped", reason=reason)
+
+
+def _by_assignment(values: dict[int, object] | dict[int, float] | dict[int, str]) -> dict[str, object]:
+    return {str(number): values[number] for number in sorted(values)}
+
+
+def _positive(duration_s: float, phase: str) -> float:
+    """A phase that takes no time means that a duration is missing."""
+    if not duration_s > 0:
+        raise SimulationError(
+            f"{phase} took {duration_s!r} s; every phase takes time, so a duration is missing"
+        )
+    return duration_s

@@ -1,0 +1,312 @@
+"""Who carries out what the server asks for? The driver: events go in, actions become processes."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import simpy
+
+from fedsim.errors import SimulationError
+from fedsim.method import events as ev
+from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update
+from fedsim.method.server import Server
+from fedsim.sim.client import Client, Trip
+from fedsim.sim.delivery import Delivery
+from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
+from fedsim.sim.fleet import FleetAt, Reporter
+from fedsim.sim.presence import Presence
+from fedsim.sim.recording import Scribe
+from fedsim.sim.timeline import CLOSING, Timeline, Work
+from fedsim.world.cost import Prices
+
+Results = Sequence[Update | TrainingFailure]
+Process = Generator[simpy.Event, Any, None]
+
+LAST = 3  # a look at the fleet and the end of the run come after everything else at their instant
+
+
+@dataclass(frozen=True, slots=True)
+class DriverConfig:
+    """How the world treats clients.
+
+    Args:
+        on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
+        report_every_s: How often a downloading client reports.
+        horizon_s: Limit of virtual time, or None.
+        deferred: Train only what is aggregated; otherwise everything that begins to train.
+    """
+
+    on_interrupt: Literal["drop", "pause"]
+    report_every_s: float
+    horizon_s: float | None
+    deferred: bool = True
+
+
+@dataclass(slots=True)
+class RealWork:
+    """The three who do real work."""
+
+    executor: Executor
+    aggregator: Aggregator
+    evaluator: Evaluator
+
+
+@dataclass(slots=True)
+class Driver:
+    """Carries out the actions of one server in virtual time. Satisfies `fedsim.sim.client.Desk`."""
+
+    timeline: Timeline
+    server: Server
+    reporter: Reporter
+    prices: Prices
+    work: RealWork
+    scribe: Scribe
+    config: DriverConfig
+    trips: dict[int, Trip] = field(default_factory=dict)
+    requests: dict[int, TrainRequest] = field(default_factory=dict)
+    eager: dict[int, Work[Results]] = field(default_factory=dict)
+    events: deque[ev.Event] = field(default_factory=deque)
+    draining: bool = False
+    presence: Presence = field(init=False)
+    stopped: simpy.Event = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what depends on the timeline."""
+        self.stopped = self.timeline.clock.event()
+        self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
+
+    async def run(self) -> str:
+        """Run the simulation to its end; returns why it stopped."""
+        clock = self.timeline.clock
+        if self.config.horizon_s is not None:
+            clock.process(self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST))
+        self.feed(ev.Opened(0.0, self.work.aggregator.spectrum(0)))
+        await self.timeline.run(self.stopped)
+        return str(self.stopped.value)
+
+    def feed(self, event: ev.Event) -> None:
+        """Tell the server, and carry out what it asks for; events that this causes wait their turn."""
+        self.events.append(event)
+        if self.draining:
+            return
+        self.draining = True
+        try:
+            while self.events and not self.stopped.triggered:
+                for action in self.server.handle(self.events.popleft()):
+                    self._carry_out(action)
+        finally:
+            self.draining = False
+
+    def _carry_out(self, action: ev.Action) -> None:
+        rules: dict[type, Callable[[Any], None]] = {
+            ev.LookAtFleet: self._look,
+            ev.Dispatch: self._dispatch,
+            ev.Replan: self._replan,
+            ev.Recall: self._recall,
+            ev.Decline: self._decline,
+            ev.SetDeadline: self._set_deadline,
+            ev.Aggregate: self._aggregate,
+            ev.Evaluate: self._evaluate,
+            ev.Settle: self._settle,
+            ev.Release: self._release,
+            ev.CloseRound: self._close_round,
+            ev.Stop: self._stop,
+        }
+        rules[type(action)](action)
+
+    # --- clients ----------------------------------------------------------------------------------------
+
+    def _dispatch(self, action: ev.Dispatch) -> None:
+        assignment, clock = action.assignment, self.timeline.clock
+        device = self.reporter.population.device(assignment.client)
+        trip = Trip(
+            assignment, device, assignment.offered, Delivery.of(assignment.offered, self.prices.down_bytes)
+        )
+        self.trips[assignment.id] = trip
+        self.presence.watch(device)
+        self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
+        client = Client(clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s)
+        trip.process = clock.process(client.run())
+
+    def _replan(self, action: ev.Replan) -> None:
+        trip = self.trips[action.assignment]
+        trip.note_progress()
+        trip.replan(action.new)
+        self.scribe.replanned(self.timeline.now_s, action)
+
+    def _recall(self, action: ev.Recall) -> None:
+        trip = self.trips[action.assignment]
+        trip.note_progress()
+        trip.recalled = True
+        self._tell_of_cut(trip)
+        if trip.process is not None and trip.process is not self.timeline.clock.active_process:
+            trip.process.interrupt("recalled")
+
+    def _tell_of_cut(self, trip: Trip) -> None:
+        """A cut transfer still shows how fast the link is."""
+        if trip.phase == "train":
+            return
+        size = trip.bytes_down if trip.phase == "download" else trip.bytes_up
+        now_s = self.timeline.now_s
+        self.feed(ev.TransferCut(now_s, trip.assignment.client, trip.phase, size, now_s - trip.phase_began_s))
+
+    def _decline(self, action: ev.Decline) -> None:
+        device = self.reporter.population.device(action.client)
+        self.scribe.declined(self.timeline.now_s, device, action.reason)
+
+    def _settle(self, action: ev.Settle) -> None:
+        trip = self.trips.pop(action.assignment)
+        self.requests.pop(action.assignment, None)
+        self.eager.pop(action.assignment, None)
+        self.scribe.settled(self.timeline.now_s, trip, action)
+
+    def _report(self, trip: Trip) -> DeviceReport:
+        return self.reporter.report(trip.device, self.timeline.now_s)
+
+    def progressed(self, trip: Trip) -> None:
+        """A client waits or downloads."""
+        received = trip.delivery.received(trip.bytes_down)
+        self.feed(
+            ev.Progressed(
+                self.timeline.now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip)
+            )
+        )
+
+    def downloaded(self, trip: Trip, duration_s: float) -> None:
+        """A download is whole; its plan is final when the server has heard of it."""
+        now_s, number = self.timeline.now_s, trip.assignment.id
+        self.scribe.downloaded(now_s, trip, duration_s)
+        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, self._report(trip)))
+        if trip.recalled:
+            return
+        request = TrainRequest(trip.assignment, trip.plan)
+        self.requests[number] = request
+        self.scribe.training_started(now_s, trip)
+        if not self.config.deferred:
+            self.eager[number] = self.timeline.start(self.work.executor.train([request]))
+
+    def trained(self, trip: Trip, duration_s: float) -> None:
+        """The local steps are done."""
+        self.scribe.trained(self.timeline.now_s, trip, duration_s)
+
+    def uploaded(self, trip: Trip, duration_s: float) -> None:
+        """An update reached the server."""
+        now_s = self.timeline.now_s
+        self.scribe.uploaded(now_s, trip, duration_s)
+        self.feed(ev.Uploaded(now_s, trip.assignment.id, trip.bytes_up, duration_s))
+
+    def dropped(self, trip: Trip, reason: str) -> None:
+        """A device left, or could not go on."""
+        self._tell_of_cut(trip)
+        self.feed(ev.Dropped(self.timeline.now_s, trip.assignment.id, trip.phase, reason))
+
+    def paused(self, trip: Trip, resumes_at_s: float) -> None:
+        """A device left and will go on when it is back."""
+        self.scribe.paused(self.timeline.now_s, trip, resumes_at_s)
+
+    # --- the fleet and the clock ------------------------------------------------------------------------
+
+    def _look(self, action: ev.LookAtFleet) -> None:
+        population, now_s = self.reporter.population, self.timeline.now_s
+        at_s = population.next_arrival_s(now_s) if action.at_s is None else action.at_s
+        if at_s == float("inf"):
+            self.feed(ev.FleetGone(now_s))
+            return
+        self.timeline.clock.process(self._at(at_s, self._see_fleet, LAST))
+
+    def _see_fleet(self, now_s: float) -> None:
+        if self.server.state.stage != "opening":
+            return  # the run ended while the server was waiting
+        busy = {trip.assignment.client for trip in self.trips.values()}
+        fleet = FleetAt(self.reporter, now_s, busy)
+        self.scribe.fleet_seen(now_s, len(self.reporter.population.online(now_s)), len(busy))
+        self.feed(ev.FleetSeen(now_s, fleet))
+
+    def _set_deadline(self, action: ev.SetDeadline) -> None:
+        def fire(now_s: float) -> None:
+            if not self.stopped.triggered:
+                self.feed(ev.DeadlinePassed(now_s, action.round))
+
+        self.timeline.clock.process(self._at(action.at_s, fire, CLOSING))
+
+    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> Process:
+        yield self.timeline.clock.wake_at(at_s, priority)
+        if not self.stopped.triggered:
+            call(self.timeline.now_s)
+
+    # --- real work --------------------------------------------------------------------------------------
+
+    def _aggregate(self, action: ev.Aggregate) -> None:
+        self.scribe.aggregating(self.timeline.now_s, action)
+        self.timeline.clock.process(self._aggregation(action))
+
+    def _aggregation(self, action: ev.Aggregate) -> Process:
+        results: list[Update | TrainingFailure] = yield from self._train(action.assignments)
+        updates = [result for result in results if isinstance(result, Update)]
+        failed = {
+            result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
+        }
+        weight_of = dict(zip(action.assignments, action.weights, strict=True))
+        combined: Combined | None = None
+        if len(updates) >= max(action.minimum, 1):
+            left = sum(weight_of[update.assignment] for update in updates)
+            weights = [weight_of[update.assignment] / left for update in updates]
+            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, updates, weights))
+            combined = yield self.timeline.join(combining)
+        losses = {update.assignment: update.loss for update in updates if update.loss is not None}
+        self._report_aggregate(action, combined, losses, failed)
+
+    def _train(
+        self, assignments: Sequence[int]
+    ) -> Generator[simpy.Event, Any, list[Update | TrainingFailure]]:
+        """Ask for the tensors of these updates; work that began eagerly is only awaited."""
+        executor, timeline = self.work.executor, self.timeline
+        works = [self.eager[number] for number in assignments if number in self.eager]
+        late = [self.requests[number] for number in assignments if number not in self.eager]
+        if late:
+            works.append(timeline.start(executor.train(late)))
+        results: list[Update | TrainingFailure] = []
+        for work in works:
+            results += yield timeline.join(work)
+        found = {result.assignment: result for result in results}
+        if set(found) != set(assignments):
+            raise SimulationError(f"the executor answered {sorted(found)} to {sorted(assignments)}")
+        return [found[number] for number in assignments]
+
+    def _report_aggregate(
+        self,
+        action: ev.Aggregate,
+        combined: Combined | None,
+        losses: dict[int, float],
+        failed: dict[int, str],
+    ) -> None:
+        made = combined is not None
+        event = ev.Aggregated(
+            now_s=self.timeline.now_s,
+            version=action.version + 1 if made else action.version,
+            spectrum=combined.spectrum if combined else self.work.aggregator.spectrum(action.version),
+            alignments=combined.alignments if combined else {},
+            losses=losses,
+            failed={**failed, **(combined.failed if combined else {})},
+        )
+        self.scribe.aggregated(event)
+        self.feed(event)
+
+    def _evaluate(self, action: ev.Evaluate) -> None:
+        self.timeline.clock.process(self._evaluation(action.version))
+
+    def _evaluation(self, version: int) -> Process:
+        evaluation = yield self.timeline.join(self.timeline.start(self.work.evaluator.evaluate(version)))
+        self.scribe.evaluated(self.timeline.now_s, evaluation)
+        self.feed(ev.Evaluated(self.timeline.now_s, evaluation))
+
+    def _release(self, action: ev.Release) -> None:
+        self.work.aggregator.release(action.version)
+
+    def _close_round(self, action: ev.CloseRound) -> None:
+        self.scribe.round_closed(self.timeline.now_s, action)
+
+    def _stop(self, action: ev.Stop) -> None:
+        self.scribe.stopped(self.timeline.now_s, action.reason)
+        self.stopped.succeed(action.reason)
