@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
@@ -80,7 +80,7 @@ class Scenario(Section):
     _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> "Scenario":
         for key, message in _misfits(self):
             raise MisfitError(key, message)
         return self
@@ -170,7 +170,9 @@ def _task_misfits(task: TaskSection) -> Iterator[tuple[str, str]]:
             yield key, "the embedded task makes its own data; leave it out or name another task"
         if task.name != "embedded" and value is None:
             yield key, f"required by the task {task.name}"
-    if "alpha" in task.shards.model_fields_set and task.shards.kind != "dirichlet":
+    if task.shards.kind == "dirichlet" and task.shards.alpha is None:
+        yield "task.shards.alpha", "required by dirichlet shards"
+    if task.shards.kind != "dirichlet" and task.shards.alpha is not None:
         yield "task.shards.alpha", f"has no effect on {task.shards.kind} shards; leave it out"
 
 

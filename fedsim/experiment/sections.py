@@ -94,12 +94,12 @@ class ShardsSection(Section):
 
     Args:
         kind: ``natural`` keeps the groups of the data, ``dirichlet`` skews them, ``iid`` shuffles.
-        alpha: Concentration of the Dirichlet draw; small is skewed. Only read under ``dirichlet``.
+        alpha: Concentration of the Dirichlet draw, small is skewed; only with ``dirichlet``.
         min_examples: Fewest examples a device may hold.
     """
 
     kind: Literal["iid", "dirichlet", "natural"] = "natural"
-    alpha: Positive = 0.5
+    alpha: Positive | None = None
     min_examples: Count = 1
 
 

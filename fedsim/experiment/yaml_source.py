@@ -174,7 +174,7 @@ def _convert(node: Node, key: Key, places: dict[Key, str], place: Callable[[int]
         return [_convert(item, (*key, index), places, place) for index, item in enumerate(node.value)]
     kind = str(node.tag).removeprefix(_TAG)
     if not isinstance(node, ScalarNode) or kind not in _SCALARS:
-        raise ScenarioError(f"{where}: {kind} is not plain data; put quotes around text and leave tags out")
+        raise ScenarioError(f"{where}: {kind} is not plain data; quote text and leave tags out")
     return _scalar(node, kind, where)
 
 

@@ -1,0 +1,71 @@
+"""Which commands are there, and how does a mistake end?
+
+What the user can mend is one line on stderr and exit code 2; a run that fails on purpose is one line and 1;
+an interrupt is 130; a bug keeps its traceback. Commands import what they need when they run, so that help and
+checks start without torch.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from fedsim.cli.run import run
+from fedsim.cli.scenarios import check
+from fedsim.errors import FedsimError, InputError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fedsim",
+    help="Simulate federated LoRA fine-tuning on a fleet of real devices: one clock, real training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts four times faster than rich panels
+)
+app.command("run")(run)
+app.command("check")(check)
+if find_spec("fedsim.cli.traces"):
+    app.add_typer(
+        import_module("fedsim.cli.traces").traces_app, name="traces", help="Make and inspect device traces."
+    )
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - help does not need it
+
+        typer.echo(f"fedsim {version('fedsim-lora')}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Simulate federated LoRA fine-tuning on a fleet of real devices: one clock, real training."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: Words after the program's name; ``sys.argv`` by default.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="fedsim")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except FedsimError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
