@@ -105,13 +105,15 @@ class Timeline:
         Raises:
             SimulationError: If nothing is left to happen before that.
         """
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            try:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
                 while not until.processed:
                     await self._advance()
-            finally:
-                self._group = None
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None  # tasks keep their failures, so this is the loop's own
+        finally:
+            self._group = None
 
     async def _advance(self) -> None:
         """Serve the oldest join if the clock would otherwise move past this instant; else take one step."""
