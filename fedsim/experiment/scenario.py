@@ -24,6 +24,7 @@ from fedsim.experiment.sections import (
     ModelSection,
     Section,
     ServerSection,
+    ShardsSection,
     StopSection,
     TaskSection,
     TrainingSection,
@@ -66,7 +67,7 @@ class Scenario(Section):
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: ModelSection = ModelSection()
-    task: TaskSection = TaskSection()
+    task: TaskSection = TaskSection(examples_per_client=120)
     fleet: FleetSection
     method: MethodSection = MethodSection()
     server: ServerSection = ServerSection()
@@ -165,15 +166,23 @@ def _fleet_misfits(fleet: FleetSection, server: ServerSection) -> Iterator[tuple
 
 
 def _task_misfits(task: TaskSection) -> Iterator[tuple[str, str]]:
+    yield from _shard_misfits(task.shards)
     for key, value in (("task.train", task.train), ("task.held_out", task.held_out)):
         if task.name == "embedded" and value is not None:
             yield key, "the embedded task makes its own data; leave it out or name another task"
         if task.name != "embedded" and value is None:
             yield key, f"required by the task {task.name}"
-    if task.shards.kind == "dirichlet" and task.shards.alpha is None:
+    if task.name == "embedded" and task.examples_per_client is None:
+        yield "task.examples_per_client", "required by the task embedded"
+    if task.name != "embedded" and task.examples_per_client is not None:
+        yield "task.examples_per_client", f"has no effect on {task.name}; leave it out"
+
+
+def _shard_misfits(shards: ShardsSection) -> Iterator[tuple[str, str]]:
+    if shards.kind == "dirichlet" and shards.alpha is None:
         yield "task.shards.alpha", "required by dirichlet shards"
-    if task.shards.kind != "dirichlet" and task.shards.alpha is not None:
-        yield "task.shards.alpha", f"has no effect on {task.shards.kind} shards; leave it out"
+    if shards.kind != "dirichlet" and shards.alpha is not None:
+        yield "task.shards.alpha", f"has no effect on {shards.kind} shards; leave it out"
 
 
 def _read_with_parent(path: Path) -> Source:

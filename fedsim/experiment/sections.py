@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fedsim.experiment.explain import show
 from fedsim.units import EXPECTED, Quantity, parse_quantity
@@ -93,14 +93,22 @@ class ShardsSection(Section):
     """How training examples are spread over devices.
 
     Args:
-        kind: ``natural`` keeps the groups of the data, ``dirichlet`` skews them, ``iid`` shuffles.
-        alpha: Concentration of the Dirichlet draw, small is skewed; only with ``dirichlet``.
+        kind: ``dirichlet`` gives each device its own mixture of groups, ``iid`` the same to all.
+        alpha: Concentration of the mixtures, 0.1 by default; small is skewed. Only with ``dirichlet``.
         min_examples: Fewest examples a device may hold.
     """
 
-    kind: Literal["iid", "dirichlet", "natural"] = "natural"
+    kind: Literal["iid", "dirichlet"] = "dirichlet"
     alpha: Positive | None = None
-    min_examples: Count = 1
+    min_examples: Count = 8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_alpha(cls, values: Any) -> Any:
+        """Give alpha its default only where it has an effect."""
+        if isinstance(values, dict) and values.get("kind", "dirichlet") == "dirichlet":
+            return {"alpha": 0.1, **values}
+        return values
 
 
 class TaskSection(Section):
@@ -112,15 +120,23 @@ class TaskSection(Section):
         held_out: Held-out file.
         max_length: Tokens per sequence, padding included; longer examples are cut.
         shards: How examples are spread.
-        examples_per_client: Mean number of examples on a device; all of the file where None.
+        examples_per_client: Median number of examples on a device, 120 by default; only ``embedded``.
     """
 
     name: Literal["embedded", "e2e_nlg"] = "embedded"
     train: FilePath | None = None
     held_out: FilePath | None = None
     max_length: Annotated[int, Field(ge=8, le=32768)] = 64
-    shards: ShardsSection = ShardsSection()
+    shards: ShardsSection = ShardsSection(alpha=0.1)
     examples_per_client: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_examples(cls, values: Any) -> Any:
+        """Generated data need a size; a file has one."""
+        if isinstance(values, dict) and values.get("name", "embedded") == "embedded":
+            return {"examples_per_client": 120, **values}
+        return values
 
 
 class DeviceClassSection(Section):
@@ -190,9 +206,11 @@ class ServerSection(Section):
         over_selection: Clients asked, as a multiple of the cohort.
         deadline_s: When a round closes at the latest, YAML ``deadline``; never where None.
         min_updates: Fewest updates that make a new version.
+        surplus: Whether clients still at work when the cohort is full are told to stop or arrive late.
         download_window_s: Seconds of download a budget allows for, YAML ``download_window``.
         estimator: How the server guesses rates; ``oracle`` reads the traces.
-        initial_mbps: First guess where the class has none.
+        initial_down_mbps: First guess about downloads where the class has none.
+        initial_up_mbps: First guess about uploads where the class has none.
         replan: Whether a budget that moves changes plans of clients that wait or download.
         replan_threshold: Relative move of a budget that counts.
         progress_every_s: How often a downloading client reports, YAML ``progress_every``.
@@ -204,9 +222,11 @@ class ServerSection(Section):
     over_selection: Annotated[float, Field(ge=1, le=100)] = 1.0
     deadline_s: PositiveDuration | None = Field(default=None, alias="deadline")
     min_updates: Count = 1
+    surplus: Literal["recall", "finish"] = "recall"
     download_window_s: PositiveDuration = Field(default=120.0, alias="download_window")
     estimator: Literal["harmonic", "last", "ewma", "oracle"] = "harmonic"
-    initial_mbps: Positive = 5.0
+    initial_down_mbps: Positive = 10.0
+    initial_up_mbps: Positive = 5.0
     replan: bool = True
     replan_threshold: Positive = 0.2
     progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")

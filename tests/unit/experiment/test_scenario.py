@@ -161,6 +161,21 @@ def test_a_late_error_names_the_line_of_the_value(here):
     assert isinstance(scenario.error("seed", "odd"), InputError)
 
 
+def test_defaults_that_depend_on_another_value(here):
+    embedded = load_scenario("minimal.yaml").task
+    assert (embedded.examples_per_client, embedded.shards.alpha) == (120, 0.1)
+    files = {
+        "task.name": "e2e_nlg",
+        "task.train": "a.csv",
+        "task.held_out": "b.csv",
+        "task.shards.kind": "iid",
+    }
+    read = load_scenario("minimal.yaml", files).task
+    assert (read.examples_per_client, read.shards.alpha) == (None, None)
+    again = load_scenario(write(load_scenario("minimal.yaml", files).describe()))
+    assert again.task == read
+
+
 def test_options_of_a_method_stay_as_written(here):
     scenario = load_scenario(
         "minimal.yaml", {"method.options": "{eta: 0.25, rule: skip, on: true, a: [1, 2]}"}

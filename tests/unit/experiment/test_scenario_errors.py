@@ -158,8 +158,8 @@ BROKEN = {
     ),
     "dirichlet without alpha": (
         "server:",
-        "task:\n  shards:\n    kind: dirichlet\nserver:",
-        "x.yaml:7: task.shards.alpha: required by dirichlet shards",
+        "task:\n  shards:\n    alpha:\nserver:",
+        "x.yaml:8: task.shards.alpha: required by dirichlet shards",
     ),
     "decay over unknown rounds": (
         "  learning_rate: 1e-2\nstop:\n  rounds: 3",
