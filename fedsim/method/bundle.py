@@ -67,6 +67,21 @@ class BasisState:
 State = BasisState
 
 
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """What aggregation yields besides tensors.
+
+    Args:
+        spectrum: Singular values of the new version.
+        alignments: Assignment -> cosine between its update and the aggregate update, in [-1, 1].
+        failed: Assignment -> reason, for updates that turned out unusable (non-finite).
+    """
+
+    spectrum: Spectrum
+    alignments: dict[int, float]
+    failed: dict[int, str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Payload:
     """What a client receives: exact factors, before the number format of the wire rounds them.

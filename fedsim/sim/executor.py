@@ -4,11 +4,13 @@ None of these knows virtual time: a join takes none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from fedsim.method.bundle import Combined
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
+
+__all__ = ["Aggregator", "Combined", "Evaluator", "Executor"]
 
 
 @runtime_checkable
@@ -18,21 +20,6 @@ class Executor(Protocol):
     async def train(self, requests: Sequence[TrainRequest]) -> Sequence[Update | TrainingFailure]:
         """Train every request; answers in the order of the requests. It may batch or spread them."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Combined:
-    """What aggregation yields besides tensors.
-
-    Args:
-        spectrum: Singular values of the new version.
-        alignments: Assignment -> cosine between its update and the aggregate update, in [-1, 1].
-        failed: Assignment -> reason, for updates that turned out unusable (non-finite).
-    """
-
-    spectrum: Spectrum
-    alignments: dict[int, float]
-    failed: dict[int, str]
 
 
 @runtime_checkable

@@ -1,0 +1,65 @@
+"""How do requests and answers travel between processes? A JSON frame, then a safetensors frame; no pickle."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from safetensors.torch import load, save
+
+from fedsim.learn.train import LocalRun, Trained
+from fedsim.lora.factors import Adapter, Factors
+from fedsim.method.bundle import Payload
+
+Frames = tuple[bytes, bytes]
+
+
+def pack_request(client: int, payload: Payload, run: LocalRun) -> Frames:
+    """Pack what a worker needs to train one client."""
+    head = {"client": client, "run": asdict(run)}
+    return json.dumps(head).encode(), _pack({"prefix": payload.prefix, "tail": payload.tail})
+
+
+def unpack_request(frames: Frames) -> tuple[int, Payload, LocalRun]:
+    """Undo `pack_request`."""
+    head = json.loads(frames[0])
+    parts = _unpack(frames[1])
+    payload = Payload(parts.get("prefix", {}), parts.get("tail", {}))
+    return head["client"], payload, LocalRun(**head["run"])
+
+
+def pack_trained(trained: Trained) -> Frames:
+    """Pack a successful answer."""
+    return json.dumps({"loss": trained.loss.hex()}).encode(), _pack({"change": trained.change})
+
+
+def pack_failure(reason: str) -> Frames:
+    """Pack the answer that training failed."""
+    return json.dumps({"failed": reason}).encode(), b""
+
+
+def unpack_answer(frames: Frames) -> Trained | str:
+    """Return what was trained, or why it failed."""
+    head: dict[str, Any] = json.loads(frames[0])
+    if "failed" in head:
+        return str(head["failed"])
+    return Trained(_unpack(frames[1]).get("change", {}), float.fromhex(head["loss"]))
+
+
+def _pack(parts: dict[str, Adapter]) -> bytes:
+    tensors = {}
+    for part, adapter in parts.items():
+        for name, factors in adapter.items():
+            tensors[f"{part}/{name}/a"] = factors.lora_a.contiguous()
+            tensors[f"{part}/{name}/b"] = factors.lora_b.contiguous()
+    return bytes(save(tensors))
+
+
+def _unpack(frame: bytes) -> dict[str, dict[str, Factors]]:
+    tensors = load(frame)
+    parts: dict[str, dict[str, Factors]] = {}
+    for key in tensors:
+        part, name, side = key.split("/")
+        if side == "a":
+            factors = Factors(lora_a=tensors[key], lora_b=tensors[f"{part}/{name}/b"])
+            parts.setdefault(part, {})[name] = factors
+    return parts

@@ -1,0 +1,167 @@
+"""Trains in persistent processes, several clients at once; bit for bit what `InlineExecutor` gives.
+
+Each process holds the frozen base and one torch thread; only adapters travel. Who trains which client does
+not matter for the result, so a free process takes the next request.
+"""
+
+import asyncio
+import multiprocessing
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from fedsim.errors import ModelError, TrainingError
+from fedsim.learn.executors.exchange import failure, local_run, received, update
+from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
+from fedsim.learn.executors.worker import READY, WorkerSetup, serve
+from fedsim.learn.train import Trained
+from fedsim.learn.versions import VersionStore
+from fedsim.method.messages import TrainingFailure, TrainRequest, Update
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+
+_ATTEMPTS = 2
+_DEAD = (EOFError, OSError)
+
+
+class WorkerExecutor:
+    """A pool of training processes.
+
+    They start at once and warm up while the caller goes on. A process that dies is replaced, and its request
+    tried once more.
+
+    Args:
+        store: Versions that payloads are made from.
+        setup: What every process is told.
+        num_workers: Number of processes.
+    """
+
+    def __init__(self, store: VersionStore, setup: WorkerSetup, num_workers: int) -> None:
+        if num_workers < 1:
+            raise ValueError(f"expected at least one worker, got {num_workers}")
+        self._store = store
+        self._setup = setup
+        self._workers = [_Worker(setup) for _ in range(num_workers)]
+        self._turn = asyncio.Lock()
+        self._is_closed = False
+        self._replacing = Lock()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids, for tests and for people who look at a busy machine."""
+        return tuple(worker.pid for worker in self._workers)
+
+    async def train(self, requests: Sequence[TrainRequest]) -> list[Update | TrainingFailure]:
+        """Train every request; answers in their order. Cancelling it ends the processes.
+
+        Raises:
+            ModelError: If a process cannot start.
+            TrainingError: If the executor has been closed.
+        """
+        if self._is_closed:
+            raise TrainingError("the workers are closed; make a new executor")
+        waiting = deque(enumerate(requests))
+        answers: dict[int, Update | TrainingFailure] = {}
+        async with self._turn:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for index in range(len(self._workers)):
+                        group.create_task(self._serve(index, waiting, answers))
+            except BaseException:
+                self._kill()
+                raise
+        return [answers[index] for index in range(len(requests))]
+
+    async def close(self) -> None:
+        """End all processes."""
+        await asyncio.to_thread(self._kill)
+
+    async def _serve(
+        self,
+        index: int,
+        waiting: deque[tuple[int, TrainRequest]],
+        answers: dict[int, Update | TrainingFailure],
+    ) -> None:
+        while waiting:
+            position, request = waiting.popleft()
+            answers[position] = await asyncio.to_thread(self._train, index, request)
+
+    def _train(self, index: int, request: TrainRequest) -> Update | TrainingFailure:
+        client, dtype = request.assignment.client, self._setup.settings.wire_dtype
+        try:
+            payload = received(self._store, request, dtype)
+            answer = self._ask(index, pack_request(client, payload, local_run(request)))
+            if isinstance(answer, str):
+                return failure(request, answer)
+            return update(request, answer, self._setup.task.num_examples(client), dtype)
+        except TrainingError as error:
+            return failure(request, str(error))
+
+    def _ask(self, index: int, frames: Frames) -> Trained | str:
+        """Send a request to a worker; replace it and try once more if it dies."""
+        for _ in range(_ATTEMPTS):
+            worker = self._workers[index]
+            try:
+                return unpack_answer(worker.ask(frames))
+            except _DEAD as error:
+                if not worker.is_ready and not self._is_closed:
+                    raise ModelError(
+                        f"worker {worker.pid} died while it loaded {self._setup.source!r}"
+                    ) from error
+                self._replace(index)
+        return f"the worker process died {_ATTEMPTS} times on this request"
+
+    def _replace(self, index: int) -> None:
+        with self._replacing:
+            if self._is_closed:
+                raise TrainingError("the workers were closed while they trained")
+            self._workers[index].kill()
+            self._workers[index] = _Worker(self._setup)
+
+    def _kill(self) -> None:
+        with self._replacing:
+            self._is_closed = True
+            for worker in self._workers:
+                worker.kill()
+
+
+class _Worker:
+    """One process and the parent's end of its pipe."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection: Connection
+        self._connection, child = context.Pipe()
+        self._process: SpawnProcess = context.Process(target=serve, args=(child, setup), daemon=True)
+        self._process.start()
+        child.close()
+        self.is_ready = False
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid or 0
+
+    def ask(self, frames: Frames) -> Frames:
+        """Send a request and wait for its answer.
+
+        Raises:
+            EOFError: If the process dies before it has answered; or OSError.
+            TrainingError: If it says something else than it should.
+        """
+        if not self.is_ready:
+            greeting = self._connection.recv_bytes()
+            if greeting != READY:
+                raise TrainingError(f"worker {self.pid}: expected a greeting, got {greeting[:20]!r}")
+            self.is_ready = True
+        for frame in frames:
+            self._connection.send_bytes(frame)
+        return self._connection.recv_bytes(), self._connection.recv_bytes()
+
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer gets an EOFError."""
+        self._process.kill()
+        self._process.join()

@@ -1,0 +1,136 @@
+"""How does a client train? The local loop, from payload to change, top to bottom."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedsim.errors import TrainingError
+from fedsim.learn.encode import Batch, Encoded, collate
+from fedsim.learn.peft_bridge import AdapterSlot, factors_of
+from fedsim.lora.factors import Factors, is_finite
+from fedsim.method.bundle import Payload
+from fedsim.seeds import Seeds
+from fedsim.wire import WireDtype
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What is the same for every assignment of a run.
+
+    Args:
+        batch_size: Examples per step.
+        max_length: Longer examples are cut.
+        wire_dtype: Number format of payloads and changes.
+        clip_norm: Largest norm of the gradient over all factors.
+    """
+
+    batch_size: int = 8
+    max_length: int = 96
+    wire_dtype: WireDtype = "float16"
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """What one assignment asks of the local loop.
+
+    Args:
+        steps: Optimizer steps.
+        learning_rate: Constant over them.
+        gate: Weight of the frozen tail.
+        seed: Of the data order.
+    """
+
+    steps: int
+    learning_rate: float
+    gate: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What local training yields.
+
+    Args:
+        change: Per layer with a trained prefix: the change of both factors.
+        loss: Mean over the steps, nats per target token.
+    """
+
+    change: dict[str, Factors]
+    loss: float
+
+
+def train_local(
+    slot: AdapterSlot,
+    payload: Payload,
+    shard: Sequence[Encoded],
+    *,
+    run: LocalRun,
+    settings: TrainingSettings,
+    pad_id: int,
+) -> Trained:
+    """Train the prefix of a payload on a shard with AdamW, without weight decay.
+
+    Only the prefix has gradients and optimizer state. With learning rate zero the change is exactly zero.
+
+    Args:
+        slot: Where the adapter is loaded; empty again afterwards.
+        payload: Factors as the client received them.
+        shard: Its examples, at least one.
+        run: Steps, learning rate, gate and seed.
+        settings: Batch size and clipping.
+        pad_id: Token that fills up short sequences.
+
+    Returns:
+        The change of the prefix, and the mean loss.
+
+    Raises:
+        TrainingError: If there is nothing to train on, or loss or factors become non-finite.
+    """
+    if not shard:
+        raise TrainingError("local training: expected at least one example in the shard, got none")
+    device = slot.model.device
+    with slot.loaded(payload.prefix, payload.tail, run.gate) as trainable:
+        start = factors_of(trainable)
+        parameters = [factor for pair in trainable.values() for factor in pair]
+        if not parameters:
+            raise TrainingError("local training: expected a plan that trains at least one column, got none")
+        optimizer = torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=0.0)
+        total_loss = 0.0
+        for step, batch in enumerate(_batches(shard, run, settings, pad_id)):
+            loss = slot.model(
+                input_ids=batch.input_ids.to(device),
+                attention_mask=batch.attention_mask.to(device),
+                labels=batch.labels.to(device),
+                use_cache=False,
+            ).loss
+            if not bool(torch.isfinite(loss)):
+                raise TrainingError(f"local training: non-finite loss at step {step + 1} of {run.steps}")
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            total_loss += float(loss.detach())
+        end = factors_of(trainable)
+    change = {name: _difference(end[name], start[name]) for name in start}
+    if not is_finite(change):
+        raise TrainingError(f"local training: non-finite factors after {run.steps} steps")
+    return Trained(change, total_loss / run.steps)
+
+
+def _batches(
+    shard: Sequence[Encoded], run: LocalRun, settings: TrainingSettings, pad_id: int
+) -> Iterator[Batch]:
+    """Walk through the shard in seeded order, again and again, until all steps are served."""
+    rng = Seeds(run.seed).generator("data_order")
+    waiting: list[int] = []
+    for _ in range(run.steps):
+        while len(waiting) < settings.batch_size:
+            waiting.extend(rng.permutation(len(shard)).tolist())
+        chosen, waiting = waiting[: settings.batch_size], waiting[settings.batch_size :]
+        yield collate([shard[index] for index in chosen], pad_id)
+
+
+def _difference(end: Factors, start: Factors) -> Factors:
+    return Factors(lora_a=end.lora_a - start.lora_a, lora_b=end.lora_b - start.lora_b)

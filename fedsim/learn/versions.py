@@ -1,0 +1,93 @@
+"""Where do the global versions live? They are held here, and combined by the method's pure rules."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedsim.errors import ProtocolError
+from fedsim.lora.factors import Adapter, is_finite
+from fedsim.method.bundle import Combined, Method, Payload, State
+from fedsim.method.events import Spectrum
+from fedsim.method.messages import TrainRequest, Update
+from fedsim.world.shape import LayerShape
+
+
+class VersionStore:
+    """All versions that somebody may still ask for.
+
+    Args:
+        method: Its rules make, combine and redistribute versions.
+        shapes: The layers of the model that is really trained.
+        seed: Of fresh columns.
+        init_adapter: Version 0; zero where it is None.
+    """
+
+    def __init__(
+        self, method: Method, shapes: tuple[LayerShape, ...], seed: int, init_adapter: Adapter | None = None
+    ) -> None:
+        self._method = method
+        self._states: dict[int, State] = {0: method.init(shapes, seed, init_adapter)}
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Numbers of the stored versions, ascending."""
+        return tuple(sorted(self._states))
+
+    def state(self, version: int) -> State:
+        """Return a stored version.
+
+        Raises:
+            ProtocolError: If it was never made, or has been released.
+        """
+        if version not in self._states:
+            raise ProtocolError(f"version {version} is not stored; stored are {self.versions}")
+        return self._states[version]
+
+    def put(self, version: int, state: State) -> None:
+        """Store a version that was made before, when a run is resumed."""
+        self._states[version] = state
+
+    def spectrum(self, version: int) -> Spectrum:
+        """Singular values of a stored version."""
+        return self._method.spectrum(self.state(version))
+
+    def export(self, version: int) -> Adapter:
+        """Return a stored version as plain factors with scaling 1."""
+        return self._method.export(self.state(version))
+
+    def payload(self, request: TrainRequest) -> Payload:
+        """Return what a client receives under its final plan, exact."""
+        assignment = request.assignment
+        return self._method.redistribute(self.state(assignment.version), request.plan, assignment.seed)
+
+    async def aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
+        """Make version ``version + 1``.
+
+        Updates without tensors or with non-finite ones are set aside, and their weight goes to the others in
+        proportion. Where none is left, the new version equals the old one.
+        """
+        return await asyncio.to_thread(self._aggregate, version, updates, weights)
+
+    def release(self, version: int) -> None:
+        """Forget a version that nobody refers to."""
+        self.state(version)
+        del self._states[version]
+
+    def _aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
+        state = self.state(version)
+        failed = {update.assignment: "non-finite update" for update in updates if not _is_usable(update)}
+        kept = [pair for pair in zip(updates, weights, strict=True) if pair[0].assignment not in failed]
+        total, left = sum(weights), sum(weight for _, weight in kept)
+        if not kept or left <= 0.0:
+            self._states[version + 1] = replace(state, version=version + 1)
+            return Combined(self.spectrum(version + 1), {}, failed)
+        good = [update for update, _ in kept]
+        scaled = [weight * total / left if failed else weight for _, weight in kept]
+        earlier = {update.base_version: self.state(update.base_version) for update in good}
+        alignments = self._method.align(state, good, scaled, earlier)
+        self._states[version + 1] = self._method.aggregate(state, good, scaled, earlier)
+        return Combined(self.spectrum(version + 1), alignments, failed)
+
+
+def _is_usable(update: Update) -> bool:
+    return update.change is not None and is_finite(update.change)
