@@ -1,1 +1,1 @@
-"""Readers of trace files: one module per format, checks and provenance."""
+"""Readers of trace files. All input is checked; an error names file, line and the way out."""
