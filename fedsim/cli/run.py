@@ -1,11 +1,15 @@
 """``fedsim run``: carry out one scenario."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedsim.cli.scenarios import ScenarioArgument, SetOption, overrides
+from fedsim.units import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from fedsim.experiment.run import Result
 
 
 def run(
@@ -30,6 +34,31 @@ def run(
     chosen = {key: str(value) for key, value in short.items() if value is not None}
     resolved = load_scenario(scenario, overrides(assignments or []) | chosen)
 
+    from fedsim.cli.progress import open_progress  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.run import run as run_scenario  # noqa: PLC0415 - imports torch
 
-    run_scenario(resolved, out, quiet=quiet)
+    progress = None if quiet else open_progress()
+    try:
+        result = run_scenario(resolved, out, instruments=[] if progress is None else [progress])
+    finally:
+        if progress is not None:
+            progress.close()
+    typer.echo("\n".join(closing_lines(result)))
+
+
+def closing_lines(result: "Result") -> list[str]:
+    """Say what came of a run: what ended it, what it cost, what it brought, where the record lies."""
+    tally = result.tally
+    losses = [f"{row['loss']:.4f}" for row in result.evaluations if isinstance(row.get("loss"), float)]
+    rows = {
+        "ended": result.reason,
+        "virtual time": f"{format_seconds(result.virtual_s)}, {tally.rounds} rounds",
+        "loss": f"{losses[0]} -> {losses[-1]}" if losses else "not measured: nothing was trained",
+        "assignments": ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items())),
+        "updates from": ", ".join(f"{name} {count}" for name, count in sorted(tally.by_class.items())),
+        "bytes": f"{format_bytes(tally.bytes_down)} down, {format_bytes(tally.bytes_up)} up",
+        "wall time": f"{result.wall_s:.0f} s",
+        "events sha256": result.record_hash,
+        "record": str(result.directory),
+    }
+    return [f"{name:>13}  {text}" for name, text in rows.items()]

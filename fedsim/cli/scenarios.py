@@ -10,6 +10,10 @@ from fedsim.errors import ScenarioError
 
 if TYPE_CHECKING:
     from fedsim.experiment.scenario import Scenario
+    from fedsim.experiment.sections import FleetSection
+    from fedsim.world.formats.records import Kind
+
+_KINDS: "tuple[Kind, ...]" = ("devices", "bandwidth", "availability", "state")
 
 ScenarioArgument = Annotated[
     Path, typer.Argument(help="A scenario file, for instance scenarios/skewed_edge.yaml.")
@@ -37,26 +41,29 @@ def overrides(assignments: Sequence[str]) -> dict[str, str]:
 
 def check(scenario: ScenarioArgument, assignments: SetOption = None) -> None:
     """Check a scenario and its trace files, and print it with every default filled in."""
-    from fedsim.experiment.scenario import load_scenario  # noqa: PLC0415 - keeps help fast
+    from fedsim.experiment.scenario import PATH_KEYS, load_scenario  # noqa: PLC0415 - keeps help fast
 
     resolved = load_scenario(scenario, overrides(assignments or []))
-    _check_files(resolved)
+    _check_files(resolved, PATH_KEYS)
+    _check_traces(resolved.fleet)
     typer.echo(resolved.describe(), nl=False)
 
 
-def _check_files(scenario: "Scenario") -> None:
+def _check_files(scenario: "Scenario", keys: Sequence[str]) -> None:
     """Refuse a scenario whose input files are not there."""
-    task, model, fleet = scenario.task, scenario.model, scenario.fleet
-    files = {
-        "fleet.devices": fleet.devices,
-        "fleet.bandwidth": fleet.bandwidth,
-        "fleet.availability": fleet.availability,
-        "fleet.state": fleet.state,
-        "task.train": task.train,
-        "task.held_out": task.held_out,
-    }
-    for key, path in files.items():
-        if path is not None and not path.is_file():
-            raise scenario.error(key, f"no such file: {path}")
-    if model.init_adapter is not None and not model.init_adapter.is_dir():
-        raise scenario.error("model.init_adapter", f"no such folder: {model.init_adapter}")
+    for dotted in keys:
+        section, key = dotted.split(".")
+        path = getattr(getattr(scenario, section), key)
+        if isinstance(path, Path) and not path.exists():
+            raise scenario.error(dotted, f"no such file: {path}")
+
+
+def _check_traces(fleet: "FleetSection") -> None:
+    """Read every trace file; what the readers had to mend goes to stderr."""
+    from fedsim.world.formats.read import read_trace  # noqa: PLC0415 - imports pandas
+
+    for kind in _KINDS:
+        path = getattr(fleet, kind)
+        if path is not None:
+            for note in read_trace(path, kind).origin.notes:
+                typer.echo(f"note: {note}", err=True)

@@ -102,6 +102,11 @@ class ShardsSection(Section):
     alpha: Positive | None = None
     min_examples: Count = 8
 
+    @property
+    def concentration(self) -> float:
+        """Concentration of the mixtures; so large under ``iid`` that all are alike."""
+        return 1e6 if self.alpha is None else self.alpha
+
     @model_validator(mode="before")
     @classmethod
     def _default_alpha(cls, values: Any) -> Any:
@@ -165,8 +170,9 @@ class FleetSection(Section):
         state: Events such as free memory or throttling.
         start_s: Where in the traces virtual time 0 lies, YAML ``start``.
         availability_policy: What a device without intervals does.
-        merge_gap_s: Offline gaps up to this long are bridged, YAML ``merge_gap``.
-        loop: Whether availability repeats after its period.
+        merge_gap_s: Offline gaps up to this long are bridged, YAML ``merge_gap``. Where None: one minute in
+            measured traces, whose short gaps are flaps, and none in generated ones.
+        loop: Whether availability repeats after its period; where None, as its sidecar says, else yes.
         limit: Only the first devices of the file; all where None.
         bandwidth_scale: Factor on every rate.
         latency_s: One-way delay of each transfer, YAML ``latency``.
@@ -180,8 +186,8 @@ class FleetSection(Section):
     state: FilePath | None = None
     start_s: Duration = Field(default=0.0, alias="start")
     availability_policy: Literal["error", "always", "never"] = "error"
-    merge_gap_s: Duration = Field(default=60.0, alias="merge_gap")
-    loop: bool = True
+    merge_gap_s: Duration | None = Field(default=None, alias="merge_gap")
+    loop: bool | None = None
     limit: Count | None = None
     bandwidth_scale: Positive = 1.0
     latency_s: Duration = Field(default=0.05, alias="latency")
