@@ -1,1 +1,49 @@
-"""fedsim: an event-driven simulator of federated LoRA fine-tuning on realistic device fleets."""
+"""fedsim: an event-driven simulator of federated LoRA fine-tuning on realistic device fleets.
+
+    import fedsim
+
+    result = fedsim.run("scenarios/skewed_edge.yaml")
+    print(result.directory, result.evaluations[-1]["loss"])
+
+Names are loaded when they are first used, so that importing fedsim does not import PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsim.errors import FedsimError, InputError, ModelError, ScenarioError, TraceError
+    from fedsim.experiment.run import Result, arun, run
+    from fedsim.experiment.scenario import Scenario, load_scenario
+
+__all__ = [
+    "FedsimError",
+    "InputError",
+    "ModelError",
+    "Result",
+    "Scenario",
+    "ScenarioError",
+    "TraceError",
+    "arun",
+    "load_scenario",
+    "run",
+]
+
+_HOMES = {
+    "fedsim.errors": ("FedsimError", "InputError", "ModelError", "ScenarioError", "TraceError"),
+    "fedsim.experiment.run": ("Result", "arun", "run"),
+    "fedsim.experiment.scenario": ("Scenario", "load_scenario"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it lives."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'fedsim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

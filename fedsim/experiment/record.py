@@ -1,4 +1,4 @@
-"""What is left of a run? The record on disk: `events.jsonl`, `metrics.csv`, and the tallies of the summary."""
+"""What is left of a run? The record on disk, and the tallies of its summary."""
 
 import csv
 import hashlib

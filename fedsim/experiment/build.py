@@ -1,0 +1,332 @@
+"""How does a scenario become objects? The only place that knows concrete classes of every package."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedsim.errors import ScenarioError
+from fedsim.experiment.scenario import Scenario
+from fedsim.experiment.sections import TaskSection
+from fedsim.learn.data import EmbeddedTask, Task, e2e_task
+from fedsim.learn.evaluate import EvaluationSettings, GlobalEvaluator
+from fedsim.learn.executors.inline import InlineExecutor
+from fedsim.learn.executors.worker import WorkerSetup
+from fedsim.learn.executors.workers import WorkerExecutor
+from fedsim.learn.model import LoadedModel, load_model, model_shape
+from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
+from fedsim.learn.train import TrainingSettings
+from fedsim.learn.trainer import ClientTrainer
+from fedsim.learn.versions import VersionStore
+from fedsim.method.bundle import Method
+from fedsim.method.catalogue import build_method
+from fedsim.method.estimate import RateRule
+from fedsim.method.pacing import SyncPacing
+from fedsim.method.select import UniformSelect
+from fedsim.method.server import Server, ServerConfig, StopRule
+from fedsim.seeds import Seeds
+from fedsim.sim.fleet import OracleWindow, Reporter
+from fedsim.sim.server import DriverConfig, RealWork
+from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
+from fedsim.world.catalogue import stands_for
+from fedsim.world.cost import Prices, Workload, roofline
+from fedsim.world.population import Population, load_population
+from fedsim.world.shape import ModelShape
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MBIT = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Everything that one run needs, made but not begun.
+
+    Args:
+        scenario: What was asked for.
+        population: The fleet.
+        shape: Of the model that is really trained.
+        priced: The shape that bytes, memory and seconds are charged for.
+        prices: Of one assignment.
+        server: The state machine.
+        reporter: Turns devices into reports.
+        work: Executor, aggregator and evaluator.
+        driver_config: How the world treats clients.
+        export: Writes the newest global adapter to a directory.
+        close: Ends worker processes.
+        caveats: What every reader of the figures must know.
+    """
+
+    scenario: Scenario
+    population: Population
+    shape: ModelShape
+    priced: ModelShape
+    prices: Prices
+    server: Server
+    reporter: Reporter
+    work: RealWork
+    driver_config: DriverConfig
+    export: Callable[[Path], None]
+    close: Callable[[], Awaitable[None]]
+    caveats: tuple[str, ...]
+
+    @property
+    def cpu_capability(self) -> str:
+        """Instruction set that PyTorch uses: float results depend on it."""
+        return torch.backends.cpu.get_cpu_capability()
+
+    @property
+    def trace_hashes(self) -> Mapping[str, str]:
+        """Trace file -> SHA-256."""
+        return self.population.file_hashes
+
+    @property
+    def trace_notes(self) -> Sequence[str]:
+        """What was merged, dropped or assumed while reading the traces."""
+        return self.population.notes
+
+
+def build(scenario: Scenario) -> Experiment:
+    """Make everything that a run needs.
+
+    Args:
+        scenario: As loaded.
+
+    Raises:
+        InputError: If a trace, a model, a data set or an option is wrong.
+    """
+    torch.set_num_threads(1)  # results must not depend on how many cores there are
+    seeds = Seeds(scenario.seed)
+    method = build_method(scenario.method.name, scenario.method.options)
+    population = build_population(scenario)
+    loaded = load_model(scenario.model.base, scenario.model.device)
+    shape = model_shape(loaded, _targets(scenario))
+    priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
+    prices = roofline(priced, _workload(scenario))
+    task = build_task(scenario, population.num_devices)
+    work, export, close = _real_work(scenario, seeds, method, loaded, shape, task)
+    return Experiment(
+        scenario=scenario,
+        population=population,
+        shape=shape,
+        priced=priced,
+        prices=prices,
+        server=Server(_server_config(scenario, seeds, method, prices)),
+        reporter=Reporter(population, task.num_examples, _oracle(scenario)),
+        work=work,
+        driver_config=_driver_config(scenario),
+        export=export,
+        close=close,
+        caveats=_caveats(scenario, shape, priced),
+    )
+
+
+def build_population(scenario: Scenario) -> Population:
+    """Read the fleet of a scenario."""
+    fleet = scenario.fleet
+    return load_population(
+        devices=fleet.devices,
+        bandwidth=fleet.bandwidth,
+        availability=fleet.availability,
+        state=fleet.state,
+        seed=scenario.seed,
+        start_s=fleet.start_s,
+        availability_policy=fleet.availability_policy,
+        merge_gap_s=fleet.merge_gap_s,
+        loop=fleet.loop,
+        limit=fleet.limit,
+        bandwidth_scale=fleet.bandwidth_scale,
+        latency_s=fleet.latency_s,
+        class_defaults={
+            name: (section.memory_bytes, section.compute_flops) for name, section in fleet.classes.items()
+        },
+    )
+
+
+def build_task(scenario: Scenario, num_clients: int) -> Task:
+    """Make the data set of a scenario and split it over the fleet."""
+    task, held_out = scenario.task, scenario.evaluation.held_out_examples
+    if task.name == "embedded":
+        return EmbeddedTask(
+            num_clients=num_clients,
+            seed=Seeds(scenario.seed).seed("task"),
+            mean_examples=task.examples_per_client or 120,
+            min_examples=task.shards.min_examples,
+            concentration=task.shards.concentration,
+            held_out_size=held_out,
+        )
+    return _e2e(scenario, task, num_clients, held_out)
+
+
+def _e2e(scenario: Scenario, task: TaskSection, num_clients: int, held_out: int) -> Task:
+    if task.train is None or task.held_out is None:
+        raise scenario.error("task.train", "expected paths of the training and held-out files")
+    return e2e_task(
+        task.train,
+        task.held_out,
+        num_clients=num_clients,
+        seed=Seeds(scenario.seed).seed("task"),
+        split="iid" if task.shards.kind == "iid" else "dirichlet",
+        concentration=task.shards.concentration,
+        min_examples=task.shards.min_examples,
+        held_out_size=held_out,
+    )
+
+
+def _targets(scenario: Scenario) -> Sequence[str] | str:
+    return ATTENTION if scenario.model.targets == "attention" else scenario.model.targets
+
+
+def _workload(scenario: Scenario) -> Workload:
+    cost, training = scenario.cost, scenario.training
+    return Workload(
+        batch_size=training.batch_size,
+        max_length=scenario.task.max_length,
+        local_steps=training.local_steps,
+        wire_dtype=training.wire_dtype,
+        base_bytes=cost.base_bytes,
+        factor_bytes=cost.factor_bytes,
+        grad_bytes=cost.grad_bytes,
+        optimizer_bytes=cost.optimizer_bytes,
+        activation_bytes=cost.activation_bytes,
+    )
+
+
+def _server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Prices) -> ServerConfig:
+    server, stop = scenario.server, scenario.stop
+    return ServerConfig(
+        method=method,
+        pacing=SyncPacing(
+            server.cohort, server.over_selection, server.min_updates, server.deadline_s, server.surplus
+        ),
+        select=UniformSelect(seeds),
+        prices=prices,
+        rates=_rates(scenario),
+        seeds=seeds,
+        steps=scenario.training.local_steps,
+        learning_rate=_learning_rate(scenario),
+        download_window_s=server.download_window_s,
+        replan=server.replan,
+        replan_threshold=server.replan_threshold,
+        evaluate_every=scenario.evaluation.every,
+        stop=StopRule(stop.rounds, stop.target_loss),
+    )
+
+
+def _rates(scenario: Scenario) -> RateRule:
+    server = scenario.server
+    initial = {
+        name: (
+            (section.initial_down_mbps or server.initial_down_mbps) * MBIT,
+            (section.initial_up_mbps or server.initial_up_mbps) * MBIT,
+        )
+        for name, section in scenario.fleet.classes.items()
+    }
+    default = (server.initial_down_mbps * MBIT, server.initial_up_mbps * MBIT)
+    return RateRule(server.estimator, initial, default)
+
+
+def _learning_rate(scenario: Scenario) -> Callable[[int], float]:
+    """Linear from the first version to the last planned one."""
+    first, factor = scenario.training.learning_rate, scenario.training.final_learning_rate_factor
+    rounds = scenario.stop.rounds
+    if rounds is None:
+        if not math.isclose(factor, 1.0):
+            raise scenario.error(
+                "training.final_learning_rate_factor",
+                f"expected stop.rounds to be set, so that a decay to {factor:g} has an end; set it or use 1",
+            )
+        return lambda version: first
+    return lambda version: first * (1.0 - (1.0 - factor) * min(version / max(rounds - 1, 1), 1.0))
+
+
+def _oracle(scenario: Scenario) -> OracleWindow | None:
+    server = scenario.server
+    if server.estimator != "oracle":
+        return None
+    return OracleWindow(server.download_window_s, server.deadline_s or server.download_window_s)
+
+
+def _driver_config(scenario: Scenario) -> DriverConfig:
+    return DriverConfig(
+        on_interrupt=scenario.fleet.on_interrupt,
+        report_every_s=scenario.server.progress_every_s,
+        horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
+        deferred=scenario.training.deferred,
+    )
+
+
+def _real_work(
+    scenario: Scenario, seeds: Seeds, method: Method, loaded: LoadedModel, shape: ModelShape, task: Task
+) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]]]:
+    """Make the three who work, how the adapter is written, and how workers end."""
+    if scenario.executor.kind == "stub":
+        return _stub_work(scenario, seeds, shape)
+    adapter = None
+    if scenario.model.init_adapter is not None:
+        adapter = import_adapter(scenario.model.init_adapter)
+    store = VersionStore(method, shape.layers, seeds.seed("versions"), adapter)
+    settings = TrainingSettings(
+        batch_size=scenario.training.batch_size,
+        max_length=scenario.task.max_length,
+        wire_dtype=scenario.training.wire_dtype,
+    )
+    layers = tuple(layer.name for layer in shape.layers)
+    slot = AdapterSlot(loaded.model, layers)
+    evaluation = scenario.evaluation
+    evaluator = GlobalEvaluator(
+        loaded,
+        slot,
+        store,
+        task.held_out,
+        EvaluationSettings(
+            max_length=scenario.task.max_length,
+            generated=evaluation.generate,
+            max_new_tokens=evaluation.max_new_tokens,
+        ),
+    )
+    executor: InlineExecutor | WorkerExecutor
+    if scenario.executor.kind == "workers":
+        setup = WorkerSetup(scenario.model.base, scenario.model.device, layers, task, settings)
+        executor = WorkerExecutor(store, setup, scenario.executor.workers)
+    else:
+        executor = InlineExecutor(store, ClientTrainer(loaded, slot, task, settings), task, settings)
+
+    def export(directory: Path) -> None:
+        export_adapter(store.export(store.versions[-1]), directory, scenario.model.base)
+
+    return RealWork(executor, store, evaluator), export, executor.close
+
+
+def _stub_work(
+    scenario: Scenario, seeds: Seeds, shape: ModelShape
+) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]]]:
+    rank_cap = scenario.method.options.get("rank_cap", 64)
+    if not isinstance(rank_cap, int):
+        raise ScenarioError(f"method.options.rank_cap: expected a whole number, got {rank_cap!r}")
+    aggregator = StubAggregator(shape, seeds, scenario.executor.stub.exponent, rank_cap)
+
+    async def close() -> None:
+        """Nothing runs."""
+
+    return RealWork(StubExecutor(), aggregator, StubEvaluator()), _export_nothing, close
+
+
+def _export_nothing(directory: Path) -> None:
+    """Nothing was trained, so there is no adapter to write."""
+    del directory
+
+
+def _caveats(scenario: Scenario, shape: ModelShape, priced: ModelShape) -> tuple[str, ...]:
+    caveats = []
+    if scenario.executor.kind == "stub":
+        caveats.append(
+            "STUB: nothing was trained; ranks, times and bytes are simulated, losses do not exist."
+        )
+    if scenario.model.stands_for is not None:
+        caveats.append(
+            f"Bytes, memory and seconds are those of {priced.name} ({priced.num_params:,} parameters); "
+            f"gradients and losses are those of {shape.name} ({shape.num_params:,} parameters)."
+        )
+    return tuple(caveats)

@@ -1,0 +1,163 @@
+"""How is a scenario carried out? `run` and `arun`: build, simulate, record, and tell what came of it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fedsim.experiment.build import Experiment, build
+from fedsim.experiment.manifest import manifest
+from fedsim.experiment.record import (
+    ADAPTER,
+    MANIFEST,
+    SUMMARY,
+    Recorder,
+    Tally,
+    claim_directory,
+    write_json,
+)
+from fedsim.experiment.scenario import Scenario, load_scenario
+from fedsim.sim.instrument import Instrument
+from fedsim.sim.recording import Scribe
+from fedsim.sim.server import Driver
+from fedsim.sim.timeline import Timeline
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run.
+
+    Args:
+        directory: Where its record lies.
+        reason: Why it stopped.
+        record_hash: SHA-256 of `events.jsonl`.
+        evaluations: The rows of `metrics.csv`, first the base model.
+        tally: Counts over the record.
+        virtual_s: Virtual time of the last line.
+        wall_s: Seconds that the run took on this machine; not part of the record.
+    """
+
+    directory: Path
+    reason: str
+    record_hash: str
+    evaluations: tuple[dict[str, object], ...]
+    tally: Tally
+    virtual_s: float
+    wall_s: float
+
+
+def run(
+    scenario: Scenario | str | Path, out: Path | str | None = None, *, instruments: Sequence[Instrument] = ()
+) -> Result:
+    """Carry out a scenario and wait for it; also works inside a running event loop, as in a notebook.
+
+    Args:
+        scenario: A scenario, or the path of its file.
+        out: New or empty directory of the record; by default the next free one below ``runs/``.
+        instruments: Who watches besides the recorder.
+
+    Raises:
+        InputError: If the scenario, a trace, a model or the directory is wrong; nothing is left behind.
+    """
+    return _wait_for(arun(scenario, out, instruments=instruments))
+
+
+async def arun(
+    scenario: Scenario | str | Path, out: Path | str | None = None, *, instruments: Sequence[Instrument] = ()
+) -> Result:
+    """Carry out a scenario. See `run`."""
+    if not isinstance(scenario, Scenario):
+        scenario = load_scenario(scenario)
+    began_s = time.monotonic()
+    experiment = await asyncio.to_thread(build, scenario)
+    try:
+        directory = claim_directory(None if out is None else Path(out), scenario.name, scenario.seed)
+        write_json(directory / MANIFEST, manifest(experiment))
+        recorder = Recorder(directory)
+        try:
+            reason, virtual_s = await simulate(experiment, [recorder, *instruments])
+        finally:
+            recorder.close()
+        experiment.export(directory / ADAPTER)
+    finally:
+        await experiment.close()
+    result = Result(
+        directory=directory,
+        reason=reason,
+        record_hash=recorder.record_hash,
+        evaluations=tuple(recorder.evaluations),
+        tally=recorder.tally,
+        virtual_s=virtual_s,
+        wall_s=time.monotonic() - began_s,
+    )
+    write_json(directory / SUMMARY, summary(result))
+    return result
+
+
+async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) -> tuple[str, float]:
+    """Run the clock of an experiment to its end.
+
+    Args:
+        experiment: Fresh; an experiment runs once.
+        instruments: Who watches.
+
+    Returns:
+        Why the run stopped, and the virtual time of its last event.
+    """
+    timeline = Timeline()
+    driver = Driver(
+        timeline=timeline,
+        server=experiment.server,
+        reporter=experiment.reporter,
+        prices=experiment.prices,
+        work=experiment.work,
+        scribe=Scribe(instruments),
+        config=experiment.driver_config,
+    )
+    reason = await driver.run()
+    return reason, timeline.now_s
+
+
+def summary(result: Result) -> dict[str, object]:
+    """What `summary.json` says."""
+    return {
+        "reason": result.reason,
+        "record_sha256": result.record_hash,
+        "virtual_s": result.virtual_s,
+        "wall_s": result.wall_s,
+        "rounds": result.tally.rounds,
+        "outcomes": dict(result.tally.outcomes),
+        "aggregated_by_class": dict(result.tally.by_class),
+        "bytes_down": result.tally.bytes_down,
+        "bytes_up": result.tally.bytes_up,
+        "first": result.evaluations[0] if result.evaluations else None,
+        "last": result.evaluations[-1] if result.evaluations else None,
+    }
+
+
+def _wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in a thread of its own where a loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
