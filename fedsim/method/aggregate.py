@@ -1,0 +1,259 @@
+"""How do updates combine into the next version? By the coverage identity, on factors, for any mix of ranks.
+
+A client changes its prefix and leaves its tail alone, so with coverage ``c_k`` (the weight of those who
+trained column k) the next version is ``U diag((1 - c_k) sigma_k) V^T + sum_i w_i P'_i Q'_i``. Nothing is
+subtracted: columns that everybody trained drop out, and a zero change leaves the model where it was. This
+module does not know when to aggregate or what the weights stand for.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedsim.errors import ProtocolError
+from fedsim.lora.basis import Basis, balanced, compact_svd, scaled
+from fedsim.lora.drift import clipped_cosine, grams
+from fedsim.lora.factors import Adapter, Factors, add, columns, moved, stack, truncate, zeros
+from fedsim.method.bundle import BasisState
+from fedsim.method.messages import Update
+from fedsim.seeds import Seeds
+from fedsim.world.shape import LayerShape
+
+_WHOLE = 1e-9
+"""Weights whose sum is this close to one are taken as a full partition."""
+
+
+def received_columns(state: BasisState, layer: LayerShape, rank: int) -> Factors:
+    """Return the first `rank` columns that every client of a version receives, exact.
+
+    Columns of the basis come first. Columns beyond its rank are fresh: ``P = 0`` and ``Q ~ N(0, 1 / d_in)``,
+    drawn from the stream of this version and layer, so that they change nothing until they are trained, and
+    that all clients of the version share them.
+    """
+    basis = state.basis[layer.name]
+    known = truncate(balanced(basis), rank)
+    missing = rank - known.rank
+    if missing <= 0:
+        return known
+    generator = Seeds(state.seed).generator("fresh", state.version, layer.name)
+    noise = generator.standard_normal((missing, layer.d_in)) / math.sqrt(layer.d_in)
+    fresh = Factors(
+        lora_a=torch.from_numpy(noise).to(known.lora_a.dtype),
+        lora_b=torch.zeros(layer.d_out, missing, dtype=known.lora_b.dtype),
+    )
+    return stack([known, fresh])
+
+
+def share_among(weights: Sequence[float], kept: Sequence[bool]) -> list[float]:
+    """Spread the weight of updates that failed over those that are left, in proportion.
+
+    Args:
+        weights: Of all updates; their sum is preserved, so that staleness is not undone.
+        kept: Which updates are left.
+
+    Returns:
+        Weights of the kept updates, in order; equal shares where all of theirs are zero.
+    """
+    left = [weight for weight, keep in zip(weights, kept, strict=True) if keep]
+    total, remaining = math.fsum(weights), math.fsum(left)
+    if all(kept):
+        return left
+    if remaining <= 0.0:
+        return [total / len(left)] * len(left)
+    return [weight * total / remaining for weight in left]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Contribution:
+    """One client's part in one layer: what it received, what it changed, and its weight."""
+
+    version: int
+    weight: float
+    start: Factors
+    change: Factors
+
+    @property
+    def rank(self) -> int:
+        """Trained columns."""
+        return self.change.rank
+
+
+def aggregate(
+    state: BasisState,
+    updates: Sequence[Update],
+    weights: Sequence[float],
+    earlier: Mapping[int, BasisState] | None = None,
+    *,
+    max_rank: int,
+) -> BasisState:
+    """Make the next version from updates of this version and, under asynchrony, of earlier ones.
+
+    Updates are combined in the order of their assignments, whatever order they come in.
+
+    Args:
+        state: The version to replace.
+        updates: Changes of trained prefixes, relative to the version each was dispatched with.
+        weights: One per update, the same for all layers; their sum is 1, or less where staleness discounts.
+        earlier: Older versions by number.
+        max_rank: Most columns kept per layer.
+
+    Returns:
+        Version ``state.version + 1``.
+
+    Raises:
+        ProtocolError: If weights are no partition, or a base version is missing.
+
+    Source:
+        docs/design.md, coverage identity. With coverage 1 it is the unbiased rule of FedHL, arXiv 2505.18494.
+    """
+    _check(updates, weights)
+    versions = {**(earlier or {}), state.version: state}
+    ordered = sorted(zip(updates, weights, strict=True), key=lambda pair: pair[0].assignment)
+    basis = {}
+    for index, layer in enumerate(state.shapes):
+        parts = [_contribution(update, weight, versions, index, layer) for update, weight in ordered]
+        basis[layer.name] = _next_basis(layer, parts, versions, state.version, max_rank)
+    return BasisState(version=state.version + 1, basis=basis, shapes=state.shapes, seed=state.seed)
+
+
+def alignments(
+    state: BasisState,
+    updates: Sequence[Update],
+    weights: Sequence[float],
+    earlier: Mapping[int, BasisState] | None = None,
+) -> dict[int, float]:
+    """Return the cosine of each update with the weighted sum of all, over all layers together.
+
+    Scores are those of *updates*. Whole adapters contain the global part and agree with any aggregate, so
+    their cosine (the published score) hardly separates clients.
+
+    Returns:
+        Assignment id -> cosine in [-1, 1]; 0 for an update that changed nothing.
+    """
+    versions = {**(earlier or {}), state.version: state}
+    ordered = sorted(zip(updates, weights, strict=True), key=lambda pair: pair[0].assignment)
+    gram = torch.zeros(len(ordered), len(ordered), dtype=torch.float64)
+    for layer_gram in grams([update_factors(update, versions) for update, _ in ordered]).values():
+        gram += layer_gram
+    share = torch.tensor([weight for _, weight in ordered], dtype=torch.float64)
+    inner = gram @ share
+    norm = math.sqrt(max(0.0, float(share @ inner)))
+    own = gram.diagonal().clamp_min(0.0).sqrt()
+    return {
+        update.assignment: clipped_cosine(float(inner[index]), float(own[index]) * norm)
+        for index, (update, _) in enumerate(ordered)
+    }
+
+
+def update_factors(update: Update, versions: Mapping[int, BasisState]) -> Adapter:
+    """Return thin factors of what an update does to the product, after minus before, per trained layer."""
+    state = _version(versions, update.base_version)
+    result = {}
+    for layer, trained in zip(state.shapes, update.plan.trained, strict=True):
+        if trained:
+            start = received_columns(state, layer, trained)
+            result[layer.name] = moved(start, _change(update, layer, trained))
+    return result
+
+
+def _check(updates: Sequence[Update], weights: Sequence[float]) -> None:
+    """Refuse weights that are no partition of at most one."""
+    if len(updates) != len(weights) or not updates:
+        raise ProtocolError(
+            f"aggregate: expected one weight per update, got {len(weights)} for {len(updates)}"
+        )
+    if min(weights) < 0.0 or math.fsum(weights) > 1.0 + _WHOLE:
+        raise ProtocolError(f"aggregate: expected weights that sum to at most 1, got {list(weights)}")
+
+
+def _version(versions: Mapping[int, BasisState], version: int) -> BasisState:
+    """Find a version that an update started from."""
+    if version not in versions:
+        raise ProtocolError(
+            f"aggregate: version {version} was released too early; kept are {sorted(versions)}"
+        )
+    return versions[version]
+
+
+def _change(update: Update, layer: LayerShape, trained: int) -> Factors:
+    """Return the change of a trained prefix; a layer that is not in the upload did not change."""
+    change = (update.change or {}).get(layer.name)
+    if change is None:
+        return zeros(layer.d_in, layer.d_out, trained)
+    if change.rank != trained:
+        raise ProtocolError(
+            f"assignment {update.assignment}, {layer.name}: expected a change of {trained} columns, "
+            f"got {change.rank}"
+        )
+    return change
+
+
+def _contribution(
+    update: Update, weight: float, versions: Mapping[int, BasisState], index: int, layer: LayerShape
+) -> _Contribution:
+    """Look up what one client started from and changed in one layer."""
+    trained = update.plan.trained[index]
+    start = received_columns(_version(versions, update.base_version), layer, trained)
+    return _Contribution(update.base_version, weight, start, _change(update, layer, trained))
+
+
+def _next_basis(
+    layer: LayerShape,
+    parts: Sequence[_Contribution],
+    versions: Mapping[int, BasisState],
+    current: int,
+    max_rank: int,
+) -> Basis:
+    """Stack what is left of the old columns and what came in, and decompose the stack."""
+    stacks = [_uncovered(versions[current].basis[layer.name], parts, current)]
+    stacks += [
+        _taken_back(versions[version].basis[layer.name], parts, version)
+        for version in sorted({part.version for part in parts} - {current})
+    ]
+    for part in parts:
+        root = math.sqrt(part.weight)
+        after = add(part.start, part.change)
+        stacks.append(Factors(lora_a=after.lora_a * root, lora_b=after.lora_b * root))
+    return compact_svd(stack(stacks), max_rank)
+
+
+def _uncovered(basis: Basis, parts: Sequence[_Contribution], version: int) -> Factors:
+    """Return ``U diag((1 - c_k) sigma_k) V^T`` without the columns that all clients trained.
+
+    The uncovered share is summed over those who did not train a column, so it is zero by counting where there
+    is nobody.
+    """
+    total = math.fsum(part.weight for part in parts)
+    spare = 0.0 if abs(1.0 - total) <= _WHOLE else 1.0 - total
+    share = [
+        spare + math.fsum(part.weight for part in parts if part.version != version or part.rank <= k)
+        for k in range(basis.rank)
+    ]
+    return _weighted(basis, share)
+
+
+def _taken_back(basis: Basis, parts: Sequence[_Contribution], version: int) -> Factors:
+    """Return ``- U diag(c_k sigma_k) V^T`` for the clients of an earlier version."""
+    covered = [
+        math.fsum(part.weight for part in parts if part.version == version and part.rank > k)
+        for k in range(basis.rank)
+    ]
+    taken = _weighted(basis, covered)
+    return Factors(lora_a=taken.lora_a, lora_b=-taken.lora_b)
+
+
+def _weighted(basis: Basis, share: Sequence[float]) -> Factors:
+    """Return the columns of a basis with a positive share, split evenly over both factors."""
+    weight = torch.tensor(share, dtype=torch.float64)
+    root = (weight * basis.sigma).sqrt()
+    whole = scaled(basis, root, root)
+    kept = torch.nonzero(weight > 0.0).flatten()
+    return Factors(lora_a=whole.lora_a[kept], lora_b=whole.lora_b[:, kept])
+
+
+def split_plan(state: BasisState, layer: LayerShape, total: int, trained: int) -> tuple[Factors, Factors]:
+    """Return the prefix that a client trains and the tail that it keeps frozen."""
+    received = received_columns(state, layer, total)
+    return truncate(received, trained), columns(received, trained, total)
