@@ -10,10 +10,6 @@ from fedsim.errors import ScenarioError
 
 if TYPE_CHECKING:
     from fedsim.experiment.scenario import Scenario
-    from fedsim.experiment.sections import FleetSection
-    from fedsim.world.formats.records import Kind
-
-_KINDS: "tuple[Kind, ...]" = ("devices", "bandwidth", "availability", "state")
 
 ScenarioArgument = Annotated[
     Path, typer.Argument(help="A scenario file, for instance scenarios/skewed_edge.yaml.")
@@ -41,11 +37,14 @@ def overrides(assignments: Sequence[str]) -> dict[str, str]:
 
 def check(scenario: ScenarioArgument, assignments: SetOption = None) -> None:
     """Check a scenario and its trace files, and print it with every default filled in."""
+    from fedsim.experiment.fleet import build_population  # noqa: PLC0415 - imports pandas
     from fedsim.experiment.scenario import PATH_KEYS, load_scenario  # noqa: PLC0415 - keeps help fast
 
     resolved = load_scenario(scenario, overrides(assignments or []))
     _check_files(resolved, PATH_KEYS)
-    _check_traces(resolved.fleet)
+    _check_names(resolved)
+    for note in build_population(resolved).notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(resolved.describe(), nl=False)
 
 
@@ -58,12 +57,15 @@ def _check_files(scenario: "Scenario", keys: Sequence[str]) -> None:
             raise scenario.error(dotted, f"no such file: {path}")
 
 
-def _check_traces(fleet: "FleetSection") -> None:
-    """Read every trace file; what the readers had to mend goes to stderr."""
-    from fedsim.world.formats.read import read_trace  # noqa: PLC0415 - imports pandas
+def _check_names(scenario: "Scenario") -> None:
+    """Refuse names that no catalogue knows."""
+    from fedsim.method.catalogue import method_names  # noqa: PLC0415 - keeps help fast
+    from fedsim.world.catalogue import CATALOGUE  # noqa: PLC0415 - keeps help fast
 
-    for kind in _KINDS:
-        path = getattr(fleet, kind)
-        if path is not None:
-            for note in read_trace(path, kind).origin.notes:
-                typer.echo(f"note: {note}", err=True)
+    target = scenario.model.stands_for
+    for key, name, known in (
+        ("method.name", scenario.method.name, method_names()),
+        ("model.stands_for", target or "", ("", *CATALOGUE)),
+    ):
+        if name not in known:
+            raise scenario.error(key, f'expected one of {", ".join(filter(None, known))}, got "{name}"')

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from fedsim.errors import ScenarioError
+from fedsim.experiment.fleet import build_population
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import TaskSection
 from fedsim.learn.data import EmbeddedTask, Task, e2e_task
@@ -32,7 +33,7 @@ from fedsim.sim.server import DriverConfig, RealWork
 from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
 from fedsim.world.catalogue import stands_for
 from fedsim.world.cost import Prices, Workload, roofline
-from fedsim.world.population import Population, load_population
+from fedsim.world.population import Population
 from fedsim.world.shape import ModelShape
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -119,28 +120,6 @@ def build(scenario: Scenario) -> Experiment:
         export=export,
         close=close,
         caveats=_caveats(scenario, shape, priced),
-    )
-
-
-def build_population(scenario: Scenario) -> Population:
-    """Read the fleet of a scenario."""
-    fleet = scenario.fleet
-    return load_population(
-        devices=fleet.devices,
-        bandwidth=fleet.bandwidth,
-        availability=fleet.availability,
-        state=fleet.state,
-        seed=scenario.seed,
-        start_s=fleet.start_s,
-        availability_policy=fleet.availability_policy,
-        merge_gap_s=fleet.merge_gap_s,
-        loop=fleet.loop,
-        limit=fleet.limit,
-        bandwidth_scale=fleet.bandwidth_scale,
-        latency_s=fleet.latency_s,
-        class_defaults={
-            name: (section.memory_bytes, section.compute_flops) for name, section in fleet.classes.items()
-        },
     )
 
 
