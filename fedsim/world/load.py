@@ -1,0 +1,90 @@
+"""How is a fleet loaded from its files?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedsim.world.assemble import AvailabilityPolicy, FleetOptions, assemble_population
+from fedsim.world.formats.availability import read_availability
+from fedsim.world.formats.bandwidth import read_bandwidth
+from fedsim.world.formats.devices import read_devices
+from fedsim.world.formats.records import GapPolicy, Mode
+from fedsim.world.formats.state import read_state
+from fedsim.world.population import Population
+
+
+def load_population(
+    devices: Path | str,
+    bandwidth: Path | str,
+    availability: Path | str | None = None,
+    state: Path | str | None = None,
+    *,
+    seed: int = 0,
+    start_s: float = 0.0,
+    limit: int | None = None,
+    availability_policy: AvailabilityPolicy = "error",
+    loop: bool | None = None,
+    spread_days: bool = False,
+    bandwidth_scale: float = 1.0,
+    latency_s: float = 0.05,
+    network_family: str = "wifi",
+    flops_per_token: float | None = None,
+    class_defaults: Mapping[str, tuple[float | None, float | None]] | None = None,
+    mode: Mode = "normal",
+    merge_gap_s: float | None = None,
+    gap_policy: GapPolicy | None = None,
+    unmetered_only: bool = False,
+    charging_only: bool = False,
+) -> Population:
+    """Read, check and assemble a fleet.
+
+    Args:
+        devices: One row per device.
+        bandwidth: Library of bandwidth traces.
+        availability: Online intervals; None only with the policy ``always``.
+        state: Events of memory and speed, if there are any.
+        seed: See `FleetOptions`, as for all arguments down to `class_defaults`.
+        start_s: Where in the traces second 0 lies.
+        limit: Only so many devices, the first of the file.
+        availability_policy: What a device without rows is.
+        loop: Whether availability begins again.
+        spread_days: Shift each device by whole days.
+        bandwidth_scale: Multiplies every rate.
+        latency_s: One way, where neither trace nor class says.
+        network_family: Down/up ratio where no uplink was measured.
+        flops_per_token: Turns ``train_tokens_per_s`` into FLOP per second.
+        class_defaults: Bytes of memory and FLOP per second by class.
+        mode: ``lenient`` drops rows that cannot be read, ``strict`` refuses rows that would be mended.
+        merge_gap_s: Shorter absences are closed; default: 60 for measured traces, 0 for generated ones.
+        gap_policy: What a hole in a bandwidth trace means; default: the sidecar, else ``hold``.
+        unmetered_only: Devices take part on Wi-Fi only.
+        charging_only: Devices take part on the charger only.
+
+    Raises:
+        TraceError: For the first thing that is wrong, with file, line and the way out.
+    """
+    options = FleetOptions(
+        seed=seed,
+        start_s=start_s,
+        limit=limit,
+        availability_policy=availability_policy,
+        loop=loop,
+        spread_days=spread_days,
+        bandwidth_scale=bandwidth_scale,
+        network_family=network_family,
+        latency_s=latency_s,
+        flops_per_token=flops_per_token,
+        class_defaults=class_defaults or {},
+    )
+    fleet = read_devices(devices, mode=mode)
+    present = None
+    if availability is not None:
+        present = read_availability(
+            availability,
+            mode=mode,
+            merge_gap_s=merge_gap_s,
+            unmetered_only=unmetered_only,
+            charging_only=charging_only,
+        )
+    library = read_bandwidth(bandwidth, mode=mode, gap_policy=gap_policy)
+    events = None if state is None else read_state(state, mode=mode)
+    return assemble_population(fleet, present, library, events, options)

@@ -1,0 +1,222 @@
+"""Which devices are there, and who is online? A whole fleet in arrays; an object only for a device in use.
+
+Time and memory grow with the arrays, so a million idle devices cost a few numbers each.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.world.availability import Availability
+from fedsim.world.device import Device
+from fedsim.world.formats.records import BandwidthTrace, Origin, StateTable
+from fedsim.world.link import Link
+from fedsim.world.trace import StepTrace
+
+MIB_BYTES = 2.0**20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Intervals:
+    """Online intervals of all devices; device i follows row ``row[i]``, which others may share.
+
+    Args:
+        offsets: Row k lies at ``offsets[k]:offsets[k + 1]`` of the interval arrays.
+        starts_s: Beginnings, sorted within a row.
+        ends_s: Ends.
+        row: Per device.
+        period_s: Per device; infinity where the intervals do not begin again.
+        phase_s: Per device; the row is read this much later.
+    """
+
+    offsets: np.ndarray
+    starts_s: np.ndarray
+    ends_s: np.ndarray
+    row: np.ndarray
+    period_s: np.ndarray
+    phase_s: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connections:
+    """Which trace of the library each device follows, and how; one entry per device."""
+
+    library: tuple[BandwidthTrace, ...]
+    trace: np.ndarray
+    offset_s: np.ndarray
+    scale: np.ndarray
+    down_over_up: np.ndarray
+    latency_s: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """A fleet.
+
+    Args:
+        device_ids: Names, by index.
+        class_names: Distinct classes, sorted.
+        class_index: Class of each device.
+        memory_bytes: Usable memory where no event says otherwise.
+        compute_flops: Training speed in FLOP per second where no event says otherwise.
+        battery_wh: NaN on mains.
+        intervals: When devices are online.
+        connections: How they are connected.
+        state: Events that change memory and speed.
+        state_row: Row of each device in `state`, -1 without events.
+        start_s: Where in the events second 0 lies; intervals and connections have it in their offsets.
+        origins: Files it was made from.
+        notes: What the readers mended and what was assumed.
+    """
+
+    device_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    class_index: np.ndarray
+    memory_bytes: np.ndarray
+    compute_flops: np.ndarray
+    battery_wh: np.ndarray
+    intervals: Intervals
+    connections: Connections
+    state: StateTable | None
+    state_row: np.ndarray
+    start_s: float = 0.0
+    origins: tuple[Origin, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices there are."""
+        return len(self.device_ids)
+
+    @property
+    def device_classes(self) -> tuple[str, ...]:
+        """Class of each device, by index."""
+        return tuple(self.class_names[k] for k in self.class_index)
+
+    @property
+    def file_hashes(self) -> Mapping[str, str]:
+        """SHA-256 of each file by its path, for the manifest."""
+        return {origin.path: origin.sha256 for origin in self.origins}
+
+    def device(self, index: int) -> Device:
+        """Build one device; its traces share the fleet's arrays."""
+        battery = float(self.battery_wh[index])
+        downlink, uplink = self._links(index)
+        return Device(
+            index=index,
+            device_id=self.device_ids[index],
+            device_class=self.class_names[self.class_index[index]],
+            memory=self._state_trace(index, "mem_available_mib", float(self.memory_bytes[index]), MIB_BYTES),
+            compute=self._compute(index),
+            downlink=downlink,
+            uplink=uplink,
+            availability=self.availability(index),
+            battery_wh=None if math.isnan(battery) else battery,
+        )
+
+    def availability(self, index: int) -> Availability:
+        """Return when one device is online."""
+        rows = self.intervals
+        part = slice(int(rows.offsets[rows.row[index]]), int(rows.offsets[rows.row[index] + 1]))
+        period = float(rows.period_s[index])
+        return Availability(
+            rows.starts_s[part],
+            rows.ends_s[part],
+            period if math.isfinite(period) else None,
+            float(rows.phase_s[index]),
+        )
+
+    def online(self, t_s: float, among: np.ndarray | None = None) -> np.ndarray:
+        """Return the sorted indices of the devices that are online at this instant.
+
+        Args:
+            t_s: The instant.
+            among: Ask only about these indices; default: the whole fleet.
+        """
+        chosen = np.arange(self.num_devices) if among is None else among
+        position, after = self._search(t_s, chosen)
+        if len(self.intervals.ends_s) == 0:
+            return chosen[:0]
+        begun = after > self.intervals.offsets[self.intervals.row[chosen]]
+        present: np.ndarray = chosen[begun & (position < self.intervals.ends_s[after - 1])]
+        return present
+
+    def next_arrival_s(self, t_s: float, among: np.ndarray | None = None) -> float:
+        """Return the earliest instant after `t_s` at which a device comes online; infinity if none ever does.
+
+        Args:
+            t_s: The instant.
+            among: Ask only about these indices; default: the whole fleet.
+        """
+        chosen = np.arange(self.num_devices) if among is None else among
+        if len(chosen) == 0 or len(self.intervals.starts_s) == 0:
+            return math.inf
+        ahead = self._time_to_next_start(t_s, chosen)
+        first = int(np.argmin(ahead))
+        if not math.isfinite(ahead[first]):
+            return math.inf
+        arrival = max(t_s + float(ahead[first]), math.nextafter(t_s, math.inf))
+        # Folding into the period rounds: settle on an instant at which the device really is there.
+        return self.availability(int(chosen[first])).next_return_s(arrival)
+
+    def _search(self, t_s: float, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return each device's position in its period, and the place of its first later start.
+
+        A binary search in all rows at once: as many steps as the longest row needs, exact in time.
+        """
+        rows = self.intervals
+        period, shifted = rows.period_s[chosen], t_s + rows.phase_s[chosen]
+        position = np.where(np.isfinite(period), np.mod(shifted, period), shifted)
+        low, high = rows.offsets[rows.row[chosen]], rows.offsets[rows.row[chosen] + 1]
+        last = max(len(rows.starts_s) - 1, 0)
+        while (low < high).any():
+            middle = (low + high) // 2
+            begun = (low < high) & (rows.starts_s[np.minimum(middle, last)] <= position)
+            high = np.where(begun, high, np.minimum(middle, high))
+            low = np.where(begun, middle + 1, low)
+        return position, low
+
+    def _time_to_next_start(self, t_s: float, chosen: np.ndarray) -> np.ndarray:
+        """Time to the next interval that begins from absence, per device; infinity if there is none."""
+        rows = self.intervals
+        position, after = self._search(t_s, chosen)
+        low, high = rows.offsets[rows.row[chosen]], rows.offsets[rows.row[chosen] + 1]
+        last = len(rows.starts_s) - 1
+        first_start = rows.starts_s[np.minimum(low, last)]
+        period = rows.period_s[chosen]
+        joins = (high > low) & (first_start == 0.0) & (rows.ends_s[np.minimum(high - 1, last)] == period)
+        again = np.where(joins, low + 1, low)
+        wraps = np.isfinite(period) & (again < high)
+        later = np.where(wraps, period - position + rows.starts_s[np.minimum(again, last)], np.inf)
+        ahead: np.ndarray = np.where(after < high, rows.starts_s[np.minimum(after, last)] - position, later)
+        return ahead
+
+    def _links(self, index: int) -> tuple[Link, Link]:
+        own = self.connections
+        shared = own.library[int(own.trace[index])]
+        offset, scale = float(own.offset_s[index]), float(own.scale[index])
+        latency = float(own.latency_s[index])
+        up = shared.up if shared.up is not None else shared.down.scaled(1 / float(own.down_over_up[index]))
+        return (
+            Link(shared.down.shifted(offset).scaled(scale), latency),
+            Link(up.shifted(offset).scaled(scale), latency),
+        )
+
+    def _compute(self, index: int) -> StepTrace:
+        speed = float(self.compute_flops[index])
+        return self._state_trace(index, "compute_factor", speed, speed)
+
+    def _state_trace(self, index: int, key: str, before: float, unit: float) -> StepTrace:
+        """Build a device's trace from the events of one key; `before` holds until the first."""
+        row = int(self.state_row[index])
+        if self.state is None or row < 0 or key not in self.state.events:
+            return StepTrace.constant(before)
+        times, values = self.state.events[key].of(row)
+        if len(times) == 0:
+            return StepTrace.constant(before)
+        values = values * unit
+        if times[0] > 0:
+            times, values = np.insert(times, 0, 0.0), np.insert(values, 0, before)
+        return StepTrace(times, values, self.state.period_s).shifted(self.start_s)
