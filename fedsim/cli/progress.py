@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from fedsim.experiment.record import Tally
 from fedsim.units import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Progress(Protocol):
@@ -98,7 +101,7 @@ class LiveProgress:
         self._state.observe(time_s, event, fields)
         self._live.update(self._table())
 
-    def _table(self) -> object:
+    def _table(self) -> "Table":
         from rich.table import Table  # noqa: PLC0415 - keeps help fast
 
         table = Table.grid(padding=(0, 2))

@@ -11,7 +11,8 @@ from fedsim.errors import ScenarioError
 from fedsim.experiment.fleet import build_population
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import TaskSection
-from fedsim.learn.data import EmbeddedTask, Task, e2e_task
+from fedsim.learn.data import EmbeddedTask, Task
+from fedsim.learn.e2e import e2e_task
 from fedsim.learn.evaluate import EvaluationSettings, GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
@@ -130,7 +131,7 @@ def build_task(scenario: Scenario, num_clients: int) -> Task:
         return EmbeddedTask(
             num_clients=num_clients,
             seed=Seeds(scenario.seed).seed("task"),
-            mean_examples=task.examples_per_client or 120,
+            median_examples=task.examples_per_client or 120,
             min_examples=task.shards.min_examples,
             concentration=task.shards.concentration,
             held_out_size=held_out,
