@@ -5,6 +5,7 @@ Q). The scale alpha / r of the usual parametrisation is absorbed once, so a colu
 rank. This module does not know where factors come from or how they are trained.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -118,12 +119,12 @@ def squared_norm(factors: Factors) -> float:
 
 def adapter_inner(left: Adapter, right: Adapter) -> float:
     """Inner product over all layers that both adapters have; a missing layer is zero."""
-    return sum(inner(factors, right[name]) for name, factors in left.items() if name in right)
+    return math.fsum(inner(factors, right[name]) for name, factors in left.items() if name in right)
 
 
 def adapter_norm(adapter: Adapter) -> float:
     """Frobenius norm over all layers together."""
-    return float(sum(squared_norm(factors) for factors in adapter.values()) ** 0.5)
+    return math.sqrt(math.fsum(squared_norm(factors) for factors in adapter.values()))
 
 
 def is_finite(adapter: Adapter) -> bool:
