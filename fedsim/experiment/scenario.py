@@ -135,7 +135,7 @@ def load_scenario(path: Path | str, overrides: Mapping[str, str] | None = None) 
     for dotted, text in (overrides or {}).items():
         if dotted == "extends":
             raise ScenarioError(f"--set {dotted}={text}: only a file may extend another")
-        source = override(source, dotted, _anchored_text(dotted, text))
+        source = override(source, dotted, _anchored_text(dotted, text), shown=text)
     source.values.setdefault("name", path.stem)
     try:
         scenario = Scenario.model_validate(source.values)

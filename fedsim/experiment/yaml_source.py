@@ -106,18 +106,19 @@ def merge(below: Source, above: Source) -> Source:
     return Source(values, places)
 
 
-def override(source: Source, dotted: str, text: str) -> Source:
+def override(source: Source, dotted: str, text: str, shown: str | None = None) -> Source:
     """Set one value, as ``--set key=value`` does.
 
     Args:
         source: What to change; left as it is.
         dotted: Key path, for instance ``server.deadline``.
         text: The value, read as YAML.
+        shown: How messages write the value; `text` itself by default.
 
     Raises:
         ScenarioError: If the key is malformed, leads through a plain value, or the value is not YAML.
     """
-    label = f"--set {dotted}={text}"
+    label = f"--set {dotted}={text if shown is None else shown}"
     key = tuple(dotted.split("."))
     if not all(key):
         raise ScenarioError(f"{label}: expected a key such as server.deadline before the equals sign")
