@@ -76,9 +76,8 @@ class AdapterSlot:
     def __init__(self, model: Any, layers: Sequence[str]) -> None:
         if any(isinstance(module, LoraLayer) for module in model.modules()):
             raise ModelError("expected a model without adapters, found one; load the base again")
-        for name in (_PREFIX, _TAIL):
-            config = LoraConfig(r=1, lora_alpha=1, target_modules=list(layers), bias="none", lora_dropout=0.0)
-            inject_adapter_in_model(config, model, adapter_name=name)
+        config = LoraConfig(r=1, lora_alpha=1, target_modules=list(layers), bias="none", lora_dropout=0.0)
+        inject_adapter_in_model(config, model, adapter_name=_PREFIX)
         wrapped = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
         if set(wrapped) != set(layers):
             missing = ", ".join(sorted(set(layers) - set(wrapped))) or "none"
@@ -89,6 +88,7 @@ class AdapterSlot:
         self._layers = {name: wrapped[name] for name in layers}
         self._lock = threading.Lock()
         for layer in self._layers.values():
+            layer.update_layer(_TAIL, 1, lora_alpha=1, config=config)
             layer.set_adapter([_PREFIX, _TAIL])
         self._clear()
         model.requires_grad_(requires_grad=False)

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from fedsim.errors import ModelError, TrainingError
+from fedsim.learn.executors import worker
 from fedsim.learn.executors.exchange import failure, local_run, received, update
 from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
 from fedsim.learn.executors.worker import READY, WorkerSetup, serve
@@ -21,7 +22,7 @@ from fedsim.method.messages import TrainingFailure, TrainRequest, Update
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 
 _ATTEMPTS = 2
 _DEAD = (EOFError, OSError)
@@ -44,7 +45,8 @@ class WorkerExecutor:
             raise ValueError(f"expected at least one worker, got {num_workers}")
         self._store = store
         self._setup = setup
-        self._workers = [_Worker(setup) for _ in range(num_workers)]
+        self._context = _context()
+        self._workers = [_Worker(self._context, setup) for _ in range(num_workers)]
         self._turn = asyncio.Lock()
         self._is_closed = False
         self._replacing = Lock()
@@ -52,7 +54,7 @@ class WorkerExecutor:
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids, for tests and for people who look at a busy machine."""
-        return tuple(worker.pid for worker in self._workers)
+        return tuple(process.pid for process in self._workers)
 
     async def train(self, requests: Sequence[TrainRequest]) -> list[Update | TrainingFailure]:
         """Train every request; answers in their order. Cancelling it ends the processes.
@@ -119,23 +121,33 @@ class WorkerExecutor:
             if self._is_closed:
                 raise TrainingError("the workers were closed while they trained")
             self._workers[index].kill()
-            self._workers[index] = _Worker(self._setup)
+            self._workers[index] = _Worker(self._context, self._setup)
 
     def _kill(self) -> None:
         with self._replacing:
             self._is_closed = True
-            for worker in self._workers:
-                worker.kill()
+            for process in self._workers:
+                process.kill()
+
+
+def _context() -> "SpawnContext | ForkServerContext":
+    """Fork from a server that has imported torch once, where the platform has one; never from this process."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker.__name__])
+    return context
 
 
 class _Worker:
     """One process and the parent's end of its pipe."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, context: "SpawnContext | ForkServerContext", setup: WorkerSetup) -> None:
         self._connection: Connection
         self._connection, child = context.Pipe()
-        self._process: SpawnProcess = context.Process(target=serve, args=(child, setup), daemon=True)
+        self._process: SpawnProcess | ForkServerProcess = context.Process(
+            target=serve, args=(child, setup), daemon=True
+        )
         self._process.start()
         child.close()
         self.is_ready = False

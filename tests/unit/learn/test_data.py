@@ -1,0 +1,69 @@
+"""Shards: pure functions of task and client, non-IID and cheap."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsim.errors import ScenarioError
+from fedsim.learn.data import EmbeddedTask, Task, dirichlet_split
+
+
+def houses(task, client):
+    return Counter(example.mr.split("]")[0] for example in task.shard(client))
+
+
+def test_shards_are_the_same_at_every_call_and_for_every_number_of_clients():
+    small, large = EmbeddedTask(num_clients=4, seed=3), EmbeddedTask(num_clients=1_000_000, seed=3)
+    assert small.shard(2) == small.shard(2) == large.shard(2)
+    assert len(large.shard(999_999)) == large.num_examples(999_999)
+    assert isinstance(small, Task)
+
+
+def test_another_seed_deals_other_shards_but_holds_out_the_same():
+    a, b = EmbeddedTask(num_clients=4, seed=1), EmbeddedTask(num_clients=4, seed=2)
+    assert a.shard(0) != b.shard(0)
+    assert a.held_out == b.held_out
+    assert len(a.held_out) == a.held_out_size
+
+
+def test_no_client_holds_a_held_out_example():
+    task = EmbeddedTask(num_clients=20, seed=1)
+    held = set(task.held_out)
+    assert not any(held & set(task.shard(client)) for client in range(20))
+
+
+def test_sizes_are_skewed_and_bounded():
+    task = EmbeddedTask(num_clients=300, seed=0)
+    sizes = [task.num_examples(client) for client in range(300)]
+    assert min(sizes) >= task.min_examples
+    assert max(sizes) > 4 * min(sizes)
+    assert 0.8 < np.mean(sizes) / task.mean_examples < 1.25
+    assert len(task.shard(7)) == sizes[7]
+
+
+def test_small_concentration_means_few_houses():
+    skewed = EmbeddedTask(num_clients=20, seed=0, concentration=0.05)
+    even = EmbeddedTask(num_clients=20, seed=0, concentration=100.0)
+    assert np.mean([len(houses(skewed, c)) for c in range(20)]) < 5
+    assert np.mean([len(houses(even, c)) for c in range(20)]) > 12
+
+
+@pytest.mark.parametrize("client", [-1, 4])
+def test_a_client_that_does_not_exist_is_refused(client):
+    with pytest.raises(ScenarioError, match=str(client)):
+        EmbeddedTask(num_clients=4, seed=0).shard(client)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from("abcd"), min_size=30, max_size=80),
+    clients=st.integers(1, 6),
+    concentration=st.sampled_from([0.05, 0.5, 50.0]),
+)
+def test_a_dirichlet_split_is_a_partition_with_a_minimum(labels, clients, concentration):
+    members = dirichlet_split(labels, clients, concentration, 5, np.random.default_rng(0))
+    assert sorted(index for part in members for index in part) == list(range(len(labels)))
+    assert min(map(len, members)) >= 5

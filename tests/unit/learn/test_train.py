@@ -1,0 +1,104 @@
+"""The local loop."""
+
+import pytest
+import torch
+
+from fedsim.errors import TrainingError
+from fedsim.learn.encode import encode
+from fedsim.learn.train import LocalRun, TrainingSettings, train_local
+from fedsim.lora.factors import Factors, adapter_norm, columns
+from fedsim.method.bundle import Payload
+from tests.unit.learn.toy import random_adapter, same
+
+SETTINGS = TrainingSettings(batch_size=4, max_length=64)
+
+
+@pytest.fixture
+def payload(slotted):
+    adapter = random_adapter(slotted[2], [4, 3, 0, 2], scale=0.05)
+    return Payload(
+        prefix={name: columns(factors, 0, 2) for name, factors in adapter.items()},
+        tail={name: columns(factors, 2, factors.rank) for name, factors in adapter.items()},
+    )
+
+
+@pytest.fixture
+def shard(slotted, task):
+    return encode(slotted[0].tokenizer, task.shard(0), 64)
+
+
+def train(slotted, payload, shard, *, steps=3, learning_rate=1e-2, gate=0.5, seed=1):
+    run = LocalRun(steps=steps, learning_rate=learning_rate, gate=gate, seed=seed)
+    return train_local(slotted[1], payload, shard, run=run, settings=SETTINGS, pad_id=0)
+
+
+def test_learning_rate_zero_changes_nothing_by_one_bit(slotted, payload, shard):
+    trained = train(slotted, payload, shard, learning_rate=0.0)
+    assert trained.change.keys() == {name for name, factors in payload.prefix.items() if factors.rank}
+    assert adapter_norm(trained.change) == 0.0
+    assert all(not f.lora_a.any() and not f.lora_b.any() for f in trained.change.values())
+    assert trained.loss > 0.1
+
+
+def test_training_is_deterministic_and_follows_its_seed(slotted, payload, shard):
+    first, again = train(slotted, payload, shard), train(slotted, payload, shard)
+    assert same(first.change, again.change)
+    assert first.loss == again.loss
+    assert not same(first.change, train(slotted, payload, shard, seed=2).change)
+
+
+def test_the_change_has_the_ranks_of_the_prefix_and_every_factor_moves(slotted, payload, shard):
+    trained = train(slotted, payload, shard)
+    for name, change in trained.change.items():
+        assert change.rank == payload.prefix[name].rank
+        assert change.lora_a.any()
+        assert change.lora_b.any()
+
+
+def test_training_lowers_the_loss_on_its_shard(slotted, payload, shard):
+    trained = train(slotted, payload, shard, steps=25)
+    moved = {
+        name: Factors(
+            lora_a=f.lora_a + payload.prefix[name].lora_a, lora_b=f.lora_b + payload.prefix[name].lora_b
+        )
+        for name, f in trained.change.items()
+    }
+    later = train(slotted, Payload(moved, payload.tail), shard, learning_rate=0.0)
+    assert later.loss < 0.8 * train(slotted, payload, shard, learning_rate=0.0).loss
+
+
+def test_the_gate_weighs_the_tail(slotted, payload, shard):
+    losses = {gate: train(slotted, payload, shard, steps=1, gate=gate).loss for gate in (0.0, 0.5, 1.0)}
+    assert len(set(losses.values())) == 3
+
+
+def test_only_the_prefix_has_gradients_and_optimizer_state(slotted, payload, shard, monkeypatch):
+    seen = []
+    real = torch.optim.AdamW
+
+    def spy(parameters, **kwargs):
+        seen.extend(parameters)
+        assert kwargs["weight_decay"] == 0.0
+        return real(parameters, **kwargs)
+
+    monkeypatch.setattr(torch.optim, "AdamW", spy)
+    train(slotted, payload, shard, steps=1)
+    assert sum(weight.numel() for weight in seen) == sum(
+        f.lora_a.numel() + f.lora_b.numel() for f in payload.prefix.values()
+    )
+
+
+def test_non_finite_values_are_a_training_error(slotted, payload, shard):
+    name = next(iter(payload.prefix))
+    broken = Factors(lora_a=payload.prefix[name].lora_a * torch.inf, lora_b=payload.prefix[name].lora_b)
+    with pytest.raises(TrainingError, match="non-finite loss at step 1 of 3"):
+        train(slotted, Payload({**payload.prefix, name: broken}, payload.tail), shard)
+    with pytest.raises(TrainingError, match="non-finite"):
+        train(slotted, payload, shard, learning_rate=float("inf"))
+
+
+def test_nothing_to_train_on_or_nothing_to_train_is_a_training_error(slotted, payload, shard):
+    with pytest.raises(TrainingError, match="at least one example"):
+        train(slotted, payload, [])
+    with pytest.raises(TrainingError, match="at least one column"):
+        train(slotted, Payload({}, payload.tail), shard)
