@@ -131,7 +131,7 @@ class WorkerExecutor:
 
 
 def _context() -> "SpawnContext | ForkServerContext":
-    """Fork from a server that has imported torch once, where the platform has one; never from this process."""
+    """Fork from a server that has imported torch once; spawn where the platform has no such thing."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
