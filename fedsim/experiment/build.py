@@ -131,7 +131,7 @@ def build_task(scenario: Scenario, num_clients: int) -> Task:
         return EmbeddedTask(
             num_clients=num_clients,
             seed=Seeds(scenario.seed).seed("task"),
-            median_examples=task.examples_per_client or 120,
+            mean_examples=task.examples_per_client or 120,
             min_examples=task.shards.min_examples,
             concentration=task.shards.concentration,
             held_out_size=held_out,
