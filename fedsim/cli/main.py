@@ -7,17 +7,17 @@ checks start without torch.
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
+from fedsim.cli.traces import traces_app
 from fedsim.errors import FedsimError, InputError
 
 INTERRUPTED = 130
+MAX_LINE = 2000
 
 app = typer.Typer(
     name="fedsim",
@@ -29,10 +29,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("check")(check)
-if find_spec("fedsim.cli.traces"):
-    app.add_typer(
-        import_module("fedsim.cli.traces").traces_app, name="traces", help="Make and inspect device traces."
-    )
+app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")
 
 
 def _print_version(wanted: bool) -> bool:
@@ -67,5 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except FedsimError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {one_line(str(error))}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def one_line(text: str) -> str:
+    """Keep what a file or an option put into a message from breaking the line or steering the terminal."""
+    shown = text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}..."
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown
+    )

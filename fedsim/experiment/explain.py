@@ -3,6 +3,7 @@
 Knows pydantic's error kinds, not the sections themselves.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
@@ -71,7 +72,7 @@ def show(value: Any) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -204,6 +204,7 @@ def _read_with_parent(path: Path) -> Source:
     if "extends" in parent.values:
         raise ScenarioError(f"{where}: extends: {parent_path} extends another one; one level is allowed")
     _anchor_paths(parent.values, parent_path.parent)
+    parent.values.pop("name", None)  # a name belongs to one file
     return merge(parent, child)
 
 

@@ -4,22 +4,28 @@ A field whose name carries a unit is written without it in YAML: ``deadline: 15 
 Nothing here acts; `fedsim.experiment.build` turns sections into objects.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fedsim.experiment.explain import show
 from fedsim.units import EXPECTED, Quantity, parse_quantity
 from fedsim.wire import WireDtype
+
+MAX_NAME_BYTES = 255
 
 
 def _read(quantity: Quantity) -> Callable[[object], object]:
     def read(value: object) -> object:
         if not isinstance(value, str | int | float):
             raise ValueError(f"expected {EXPECTED[quantity]}, got {show(value)}")  # noqa: TRY004 - pydantic's way
-        return parse_quantity(value, quantity)
+        try:
+            return parse_quantity(value, quantity)
+        except ValueError as error:
+            raise ValueError(f"expected {EXPECTED[quantity]}, got {show(value)}") from error
 
     return read
 
@@ -28,12 +34,21 @@ def _read_targets(value: object) -> object:
     """Accept a preset or a list of module names; YAML has no tuples."""
     if isinstance(value, str):
         if value not in {"attention", "all-linear"}:
-            raise ValueError(f'expected "attention", "all-linear" or a list of module names, got "{value}"')
+            raise ValueError(
+                f'expected "attention", "all-linear" or a list of module names, got {show(value)}'
+            )
         return value
     names = list(value) if isinstance(value, list | tuple) else []
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f'expected "attention", "all-linear" or a list of module names, got {show(value)}')
     return tuple(names)
+
+
+def _usable_path(path: Path) -> Path:
+    """Refuse what no file system takes, so that asking whether a file exists cannot fail."""
+    if "\0" in str(path) or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
+        raise ValueError(f"expected a file path, got {show(str(path))}")
+    return path
 
 
 def _read_options(value: object) -> object:
@@ -51,7 +66,7 @@ Size = Annotated[float, BeforeValidator(_read("bytes")), Field(gt=0)]
 FlopRate = Annotated[float, BeforeValidator(_read("FLOP/s")), Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-FilePath = Annotated[Path, Field(strict=False)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_usable_path)]
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 

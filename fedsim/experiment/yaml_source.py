@@ -144,12 +144,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _text(path: Path, name: str) -> str:
     """Read a file as UTF-8, within the size limit."""
-    if not path.exists():
-        raise ScenarioError(f"{name}: no such file")
-    if not path.is_file():
-        raise ScenarioError(f"{name}: expected a scenario file, found a directory")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ScenarioError(f"{name}: no such file") from error
+    except OSError as error:
+        raise ScenarioError(f"{name}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise ScenarioError(f"{name}: larger than {MAX_BYTES} bytes; a scenario is a page of text")
     try:
@@ -180,6 +181,8 @@ def _convert(node: Node, key: Key, places: dict[Key, str], place: Callable[[int]
 
 
 def _scalar(node: ScalarNode, kind: str, where: str) -> Any:
+    if any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise ScenarioError(f"{where}: expected text, got half of a surrogate pair")
     try:
         return _SCALARS[kind](node.value)
     except ValueError as error:

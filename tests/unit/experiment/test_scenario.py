@@ -101,7 +101,7 @@ def test_a_scenario_is_frozen(here):
 
 def test_extends_merges_sections_and_replaces_values(here):
     (here / "sub").mkdir()
-    write(MINIMAL + "server: {cohort: 4, deadline: 60}\n", "sub/parent.yaml")
+    write("name: parent\n" + MINIMAL + "server: {cohort: 4, deadline: 60}\n", "sub/parent.yaml")
     child = load_scenario(
         write("extends: sub/parent.yaml\nserver: {cohort: 6}\nmodel: {targets: [q_proj]}\n")
     )

@@ -171,6 +171,12 @@ BROKEN = {
         "cohort: 0\n  deadline: soon",
         "x.yaml:7: server.cohort: expected at least 1, got 0 (and 1 more)",
     ),
+    "two lines": (
+        "deadline: 15 min",
+        'deadline: "a\\nb"',
+        'x.yaml:8: server.deadline: expected a duration such as "90 s" or "15 min", got "a\\nb"',
+    ),
+    "surrogate": ("name: good", 'name: "\\ud800"', "x.yaml:1: expected text, got half of a surrogate pair"),
     "twice": ("cohort: 8", "cohort: 8\n  cohort: 9", "x.yaml:8: server.cohort: given twice"),
     "tag": (
         "cohort: 8",
@@ -242,6 +248,13 @@ def test_one_exact_line(case):
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize("path", [f"'{'a' * 300}'", '"a\\0b"'], ids=["long", "nul"])
+def test_paths_that_no_file_system_takes(path):
+    Path("x.yaml").write_text(GOOD.replace("devices.csv", path))
+    with pytest.raises(ScenarioError, match=r"^x\.yaml:3: fleet\.devices: expected a file path, got \"/"):
+        load_scenario("x.yaml")
+
+
 @pytest.mark.parametrize(
     ("data", "line"),
     [
@@ -308,6 +321,15 @@ def test_pause_needs_a_deadline():
         load_scenario("x.yaml", {"server.deadline": "null", "fleet.on_interrupt": "pause"})
 
 
+def test_what_a_file_says_cannot_steer_the_terminal(capsys):
+    Path("x.yaml").write_text(GOOD + '"\\e[2J\\na": 1\n')
+    with pytest.raises(SystemExit):
+        main(["check", "x.yaml"])
+    err = capsys.readouterr().err
+    assert err.startswith("error: x.yaml:13: \\x1b[2J\\na: unknown key")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["run", "check"])
 @pytest.mark.parametrize("case", ["unit", "near key", "twice", "no end", "tag"])
 def test_the_command_line_prints_the_line_and_exits_with_two(case, command, capsys):
@@ -325,7 +347,8 @@ def test_the_command_line_prints_the_line_and_exits_with_two(case, command, caps
     [
         (["x.yaml"], "error: x.yaml:3: fleet.devices: no such file: "),
         (["gone.yaml"], "error: gone.yaml: no such file\n"),
-        (["."], "error: .: expected a scenario file, found a directory\n"),
+        (["x" * 300], f"error: {'x' * 300}: cannot be read: File name too long\n"),
+        (["."], "error: .: cannot be read: Is a directory\n"),
         (["x.yaml", "--set", "seed"], "error: --set seed: expected key=value, for instance stop.rounds=4\n"),
         (["x.yaml", "--set", "seed=-1"], "error: --set seed=-1: seed: expected at least 0, got -1\n"),
     ],
