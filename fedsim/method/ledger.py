@@ -1,9 +1,11 @@
 """What does one client pay, in integers? Prices and a budget, turned into exact costs and limits.
 
-Bytes are whole, memory counts in half bytes, time in 2^-40 of the seconds granted. Costs are rounded up and
-limits down, so that a plan that fits here also fits the budget itself, whatever the order of summation.
+Bytes are whole, memory counts in half bytes, time in a power of two near 2^-40 of the seconds granted. Costs
+are rounded up and limits down, so that a plan that fits here also fits the budget itself, whatever the order
+of summation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +15,8 @@ from fedsim.method.messages import Budget
 from fedsim.method.walk import MEMORY, TIME, Charges, free_of_charge
 from fedsim.world.cost import Prices
 
-_TIME_UNITS = 2.0**40
-_NEVER = 2.0**41
+_TIME_BITS = 41
+_NEVER = 2.0 ** (_TIME_BITS + 1)
 _PLENTY = 2**60
 _MARGIN = 1e-6
 
@@ -153,14 +155,17 @@ def _half_bytes(value: np.ndarray) -> np.ndarray:
 
 def _time_limit(seconds: float) -> int:
     """Units of time in the whole window; none where it is infinite, because then nothing costs any."""
-    if np.isinf(seconds):
+    if math.isinf(seconds):
         return 0
-    return int(_TIME_UNITS) if seconds > 0.0 else -1
+    return int(math.ldexp(math.frexp(seconds)[0], _TIME_BITS)) if seconds > 0.0 else -1
 
 
 def _time_units(cost_s: np.ndarray, seconds: float) -> np.ndarray:
     """Round durations up to units of the window; what can never end costs more than the window."""
-    if np.isinf(seconds) or seconds <= 0.0:
+    if math.isinf(seconds) or seconds <= 0.0:
         return np.zeros(cost_s.shape, dtype=np.int64)
-    units = np.nan_to_num(cost_s / seconds * _TIME_UNITS, nan=_NEVER, posinf=_NEVER)
-    return np.ceil(np.clip(units, 0.0, _NEVER)).astype(np.int64)
+    # The unit is a power of two, so that whole and half seconds stay exact.
+    with np.errstate(over="ignore"):
+        units = np.ldexp(cost_s, _TIME_BITS - math.frexp(seconds)[1])
+    finite = np.nan_to_num(units, nan=_NEVER, posinf=_NEVER)
+    return np.asarray(np.ceil(np.clip(finite, 0.0, _NEVER)), dtype=np.int64)
