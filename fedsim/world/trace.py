@@ -81,14 +81,14 @@ class StepTrace:
 
     def value(self, t_s: float) -> float:
         """Return the value at this instant."""
-        _, position = self._locate(t_s)
+        position = self._position(t_s)
         return float(self.values[self._segment(position)]) * self.scale
 
     def next_change_s(self, t_s: float) -> float:
         """Return the earliest instant after `t_s` at which the value differs; infinity if there is none."""
         if len(self.values) == 1 or self.scale == 0:
             return math.inf
-        _, position = self._locate(t_s)
+        position = self._position(t_s)
         k = self._segment(position) + 1
         if k < len(self.times_s):
             ahead = self.times_s[k] - position
@@ -109,31 +109,46 @@ class StepTrace:
         """Return the integral from `start_s` to `end_s`, which is not before the start."""
         if end_s <= start_s:
             return 0.0
-        _, position = self._locate(start_s)
-        amount = self._summed(position + (end_s - start_s)) - self._summed(position)
-        return max(0.0, amount) * self.scale
+        position, rate, room_s = self._here(start_s)
+        length_s = end_s - start_s
+        if length_s <= room_s:
+            return length_s * rate * self.scale
+        beyond = self._summed(position + length_s) - self._summed(position + room_s)
+        return (room_s * rate + max(0.0, beyond)) * self.scale
 
     def inverse_integral(self, start_s: float, amount: float) -> float:
         """Return the earliest ``t >= start_s`` with ``integral(start_s, t) == amount``; infinity if never.
 
-        The root is exact: prefix sums and a binary search inside one period, whole periods by division. All
-        sums are relative to the period in which the start lies, so a start after many weeks loses nothing.
+        The root is exact: prefix sums and a binary search inside one period, whole periods by division. What
+        fits into the current step needs no sum at all, and all sums are relative to the period in which the
+        start lies, so neither a small amount nor a start after many weeks loses accuracy.
         """
         if amount <= 0 or math.isinf(start_s):
             return start_s
         if self.scale == 0 or math.isinf(amount):
             return math.inf
-        _, position = self._locate(start_s)
-        target = self._summed(position) + amount / self.scale
-        return start_s + max(0.0, self._root(target) - position)
+        position, rate, room_s = self._here(start_s)
+        rest = amount / self.scale - room_s * rate if rate else amount / self.scale
+        if rest <= 0:
+            return start_s + amount / self.scale / rate
+        if math.isinf(room_s):
+            return math.inf
+        target = self._summed(position + room_s) + rest
+        return start_s + max(room_s, self._root(target) - position)
 
-    def _locate(self, t_s: float) -> tuple[float, float]:
-        """Return whole periods passed and the position inside the period."""
+    def _here(self, t_s: float) -> tuple[float, float, float]:
+        """Return the position inside the period, the unscaled value there, and how long it lasts."""
+        position = self._position(t_s)
+        k = self._segment(position)
+        if k + 1 < len(self.times_s):
+            edge = float(self.times_s[k + 1])
+        else:
+            edge = math.inf if self.period_s is None else self.period_s
+        return position, float(self.values[k]), edge - position
+
+    def _position(self, t_s: float) -> float:
         shifted = t_s + self.offset_s
-        if self.period_s is None:
-            return 0.0, shifted
-        loops, position = divmod(shifted, self.period_s)
-        return loops, position
+        return shifted if self.period_s is None else shifted % self.period_s
 
     def _segment(self, position: float) -> int:
         return max(0, int(np.searchsorted(self.times_s, position, side="right")) - 1)

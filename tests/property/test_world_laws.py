@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedsim.errors import TraceError
 from fedsim.world.availability import Availability
+from fedsim.world.formats.read import read_trace
 from fedsim.world.link import Link
 from fedsim.world.trace import StepTrace
 
@@ -183,3 +185,39 @@ def test_departure_is_away_and_return_is_online_at_fractional_times(case, t):
         assert not availability.is_online(leave)
     if math.isfinite(come):
         assert availability.is_online(come)
+
+
+HEADERS = (
+    "device_id,start_s,end_s,network",
+    "trace_id,time_s,down_mbps,up_mbps,rtt_ms",
+    "device_id,device_class,compute_gflops,mem_available_mib,bandwidth_id",
+    "device_id,time_s,key,value",
+)
+CELLS = st.one_of(
+    st.sampled_from(
+        ["a", "1", "0", "-1", "1e9", "1e400", "nan", "", '"', "wifi", "#", "=1", "mem_available_mib", "\r"]
+    ),
+    st.floats(0, 1e6).map(repr),
+    st.text(max_size=5),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(HEADERS),
+    st.lists(st.lists(CELLS, min_size=3, max_size=5), max_size=6),
+    st.sampled_from(["normal", "lenient", "strict"]),
+    st.booleans(),
+)
+def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory, header, rows, mode, cut):
+    width = len(header.split(","))
+    text = header + "\n" + "".join(",".join((row + ["1"] * 5)[:width]) + "\n" for row in rows)
+    data = text.encode("utf-8", "surrogatepass")
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(data[: len(data) // 2] if cut else data)
+    try:
+        messages = read_trace(path, mode=mode).origin.notes
+    except TraceError as error:
+        messages = (str(error),)
+    assert all(len(message.splitlines()) == 1 for message in messages)
+    assert all(message.startswith(str(path)) for message in messages)

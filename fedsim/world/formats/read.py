@@ -7,7 +7,7 @@ from fedsim.errors import TraceError
 from fedsim.world.formats import availability, bandwidth, devices, state
 from fedsim.world.formats.records import Kind, Mode, Record
 from fedsim.world.formats.sidecar import read_sidecar
-from fedsim.world.formats.table import read_table
+from fedsim.world.formats.table import printable, read_table
 
 _READERS: dict[Kind, Callable[[Path | str, Mode], Record]] = {
     "availability": lambda path, mode: availability.read_availability(path, mode=mode),
@@ -48,5 +48,5 @@ def _kind_of(path: Path | str) -> Kind:
         f"{path}:{table.header_line}: expected the header of availability (device_id,start_s,end_s), "
         "bandwidth (trace_id,time_s,down_mbps), devices (device_id,compute_gflops) or state "
         f"(device_id,time_s,key,value), "
-        f"found {', '.join(table.frame.columns)}; add the missing columns or set kind in {path}.toml"
+        f"found {printable(', '.join(table.frame.columns))}; add the missing ones or set kind in {path}.toml"
     )

@@ -20,7 +20,7 @@ from fedsim.errors import TraceError
 from fedsim.world.formats.records import Mode
 
 _BOM = b"\xef\xbb\xbf"
-_SHOWN = 40
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +47,7 @@ class Table:
 
     def fail(self, row: int, column: str, expected: str, way_out: str) -> NoReturn:
         """Raise the error for one cell."""
-        got = str(self.frame[column].iloc[row])
-        shown = got if len(got) <= _SHOWN else got[:_SHOWN] + "..."
+        shown = printable(str(self.frame[column].iloc[row]))
         raise TraceError(
             f'{self.path}:{self.lines[row]}: {column}: expected {expected}, got "{shown}"; {way_out}'
         )
@@ -72,9 +71,8 @@ def read_table(path: Path | str, mode: Mode = "normal") -> Table:
     """
     stored = _stored_bytes(path)
     data = _text_bytes(str(path), stored)
-    header_line, header, data_lines = _header(str(path), data)
-    plain = data_lines is None
-    rows = _fast_rows(str(path), data, header) if plain else None
+    header_line, header = _header(str(path), data)
+    rows = _fast_rows(str(path), data, header) if _is_plain(data, header_line) else None
     if rows is None:
         rows = _careful_rows(str(path), data, header_line, header, mode)
     frame, lines, dropped = rows
@@ -105,10 +103,16 @@ def require_columns(table: Table, required: Sequence[str], known: Sequence[str])
     if missing:
         raise TraceError(
             f"{table.path}:{table.header_line}: expected the columns {', '.join(required)}, "
-            f'"{missing[0]}" is missing (found: {", ".join(found)}); add it to the header'
+            f'"{missing[0]}" is missing (found: {printable(", ".join(found))}); add it to the header'
         )
     extra = [name for name in found if name not in known]
-    return table.noted(f"unknown columns kept as metadata: {', '.join(extra)}", when=bool(extra))
+    return table.noted(f"unknown columns kept as metadata: {printable(', '.join(extra))}", when=bool(extra))
+
+
+def printable(text: str) -> str:
+    """Return text from a file such that it fits into one line of a message."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[:_SHOWN])
+    return shown + "..." if len(text) > _SHOWN else shown
 
 
 def _stored_bytes(path: Path | str) -> bytes:
@@ -143,22 +147,30 @@ def _not_utf8(data: bytes) -> int:
     return -1
 
 
-def _header(path: str, data: bytes) -> tuple[int, list[str], bool | None]:
-    """Return the header's line, its names, and None if the rest may be read without looking at each line."""
-    head, line = b"", 0
-    for line, head in enumerate(data.split(b"\n", 1000)[:1000], start=1):  # noqa: B007
-        if head.strip() and not head.startswith(b"#"):
-            break
-    else:
+def _header(path: str, data: bytes) -> tuple[int, list[str]]:
+    """Return the header's line and its names."""
+    lines = enumerate(io.BytesIO(data), start=1)
+    line, head = next(
+        ((n, text) for n, text in lines if text.strip() and not text.startswith(b"#")), (1, b"")
+    )
+    if not head:
         raise TraceError(f"{path}:1: expected a header line, found an empty file; add header and rows")
-    names = [name.strip() for name in next(csv.reader([head.decode()]))]
+    names = _fields(head.decode().removesuffix("\n"))
+    shown = printable(head.decode().strip())
+    if not names:
+        raise TraceError(f'{path}:{line}: expected a header line, got "{shown}"; save the file as CSV')
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise TraceError(f"{path}:{line}: expected columns separated by commas, got {names[0]!r}; use commas")
+        raise TraceError(f'{path}:{line}: expected columns separated by commas, got "{shown}"; use commas')
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise TraceError(f'{path}:{line}: expected distinct column names, got "{twice}" twice; rename one')
-    careful = line > 1 or b'"' in data or b"\n#" in data or b"\n\n" in data
-    return line, names, True if careful else None
+        got = f'got "{printable(twice)}" twice'
+        raise TraceError(f"{path}:{line}: expected distinct column names, {got}; rename one")
+    return line, names
+
+
+def _is_plain(data: bytes, header_line: int) -> bool:
+    """Whether rows may be cut at commas without looking at each line."""
+    return header_line == 1 and not any(mark in data for mark in (b'"', b"\r", b"\n#", b"\n\n"))
 
 
 def _fast_rows(path: str, data: bytes, header: list[str]) -> tuple[pd.DataFrame, np.ndarray, int] | None:
