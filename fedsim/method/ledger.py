@@ -114,6 +114,7 @@ def affords_all(budgets: Sequence[Budget], prices: Prices, ranks: np.ndarray, re
     Returns:
         Boolean (n,).
     """
+    ranks = np.ascontiguousarray(ranks, dtype=np.float64)
     table = np.array([(b.memory_bytes, b.seconds, b.download_bps, b.upload_bps, b.flops) for b in budgets])
     memory, seconds, down_bps, up_bps, flops = table.reshape(-1, 5).T
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -145,7 +146,7 @@ def _above(value: np.ndarray) -> np.ndarray:
 
 def _limit(value: float) -> int:
     """Round a limit down; infinity becomes plenty."""
-    return _PLENTY if value >= _PLENTY else int(np.floor(value))
+    return _PLENTY if value >= _PLENTY else math.floor(value)
 
 
 def _half_bytes(value: np.ndarray) -> np.ndarray:

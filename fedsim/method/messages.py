@@ -5,6 +5,7 @@ Tensors travel inside an `Update`, opaque to everything that decides. Per-layer 
 """
 
 from dataclasses import dataclass
+from operator import gt
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ class RankPlan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that trains what it does not receive."""
-        if len(self.total) != len(self.trained) or any(
-            not 0 <= trained <= total for total, trained in zip(self.total, self.trained, strict=True)
+        if (
+            len(self.total) != len(self.trained)
+            or min(self.trained, default=0) < 0
+            or any(map(gt, self.trained, self.total))
         ):
             raise ValueError(f"expected 0 <= trained <= total per layer, got {self.trained} and {self.total}")
 

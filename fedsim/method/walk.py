@@ -152,13 +152,15 @@ def prefix_ranks(order: Order, cost: np.ndarray, limits: np.ndarray, *, skip: bo
 
 def _count_rows(order: Order, reach: np.ndarray, num_layers: int) -> np.ndarray:
     """Count the columns of each layer among the first `reach` offers, for each entry of `reach`."""
+    rows = len(reach)
     ascending = np.argsort(reach, kind="stable")
+    place = np.empty(rows, dtype=np.int64)
+    place[ascending] = np.arange(rows)
     joins_at = np.searchsorted(reach[ascending], np.arange(len(order.layer)), side="right")
-    cells = np.bincount(joins_at * num_layers + order.layer, minlength=(len(reach) + 1) * num_layers)
-    rows = np.cumsum(cells.reshape(-1, num_layers)[: len(reach)], axis=0)
-    ranks = np.empty_like(rows)
-    ranks[ascending] = rows
-    return ranks
+    # Layer by layer, so that the sums run along contiguous memory.
+    cells = np.bincount(order.layer * (rows + 1) + joins_at, minlength=(rows + 1) * num_layers)
+    counts = np.cumsum(cells.reshape(num_layers, rows + 1), axis=1)
+    return np.asarray(counts[:, place].T)
 
 
 def _buy_past_misfit(
