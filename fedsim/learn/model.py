@@ -96,6 +96,20 @@ def resolve_source(source: str) -> str:
     return source
 
 
+def check_length(loaded: LoadedModel, max_length: int) -> None:
+    """Refuse sequences that are longer than the model's positions.
+
+    Raises:
+        ScenarioError: If they are.
+    """
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise ScenarioError(
+            f"model {loaded.source!r} has {positions} positions, got a maximum length of {max_length}; "
+            f"set max_length to at most {positions}"
+        )
+
+
 def model_shape(loaded: LoadedModel, targets: Sequence[str] | str) -> ModelShape:
     """Read the shape of the real modules that carry an adapter.
 

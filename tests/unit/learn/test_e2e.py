@@ -1,6 +1,7 @@
 """The E2E files that a user hands in."""
 
 import os
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def test_rows_of_a_file_are_dealt_out_once_each(csv_file, split):
     assert all(task.num_examples(client) == len(task.shard(client)) >= 4 for client in range(6))
     assert len(task.held_out) == 10
     assert isinstance(task, Task)
+
+
+def test_a_task_survives_the_way_to_a_worker(csv_file):
+    task = e2e_task(csv_file, csv_file, num_clients=6, seed=0)
+    assert pickle.loads(pickle.dumps(task)).shard(3) == task.shard(3)
 
 
 def test_a_file_is_read_as_text(csv_file):

@@ -5,7 +5,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from fedsim.errors import ModelError, ScenarioError
-from fedsim.learn.model import LoadedModel, load_model, model_shape
+from fedsim.learn.model import LoadedModel, check_length, load_model, model_shape
 from fedsim.world.catalogue import stands_for
 
 
@@ -54,6 +54,12 @@ def test_the_embedded_base_can_stand_for_a_large_model(loaded):
 def test_targets_that_match_nothing_are_refused(loaded, targets):
     with pytest.raises(ScenarioError, match=r"all-linear or some of q_proj, k_proj"):
         model_shape(loaded, targets)
+
+
+def test_sequences_longer_than_the_positions_are_refused(loaded):
+    check_length(loaded, 256)
+    with pytest.raises(ScenarioError, match="256 positions, got a maximum length of 257"):
+        check_length(loaded, 257)
 
 
 def test_a_conv1d_is_a_linear_layer_the_other_way_round():
