@@ -76,13 +76,11 @@ def compact_svd(factors: Factors, max_rank: int | None = None) -> Basis:
     """
     if factors.rank == 0:
         return zero_basis(factors.d_in, factors.d_out, factors.lora_a.dtype)
-    q_left, r_left = torch.linalg.qr(factors.lora_b)
-    q_right, r_right = torch.linalg.qr(factors.lora_a.T)
-    u_core, sigma, vh_core = torch.linalg.svd(r_left.double() @ r_right.double().T, full_matrices=False)
+    left, right = _triangle(factors.lora_b), _triangle(factors.lora_a.T)
+    u_core, sigma, vh_core = torch.linalg.svd(left.r.double() @ right.r.double().T, full_matrices=False)
     rank = numerical_rank(sigma)
     rank = rank if max_rank is None else min(rank, max_rank)
-    u = q_left @ u_core[:, :rank].to(q_left.dtype)
-    vh = vh_core[:rank].to(q_right.dtype) @ q_right.T
+    u, vh = left.rotate(u_core[:, :rank]), right.rotate(vh_core[:rank].T).T.contiguous()
     sign = _signs(u)
     return Basis(u=u * sign, sigma=sigma[:rank].clone(), vh=vh * sign[:, None])
 
@@ -98,6 +96,34 @@ def scaled(basis: Basis, left: Float[Tensor, " rank"], right: Float[Tensor, " ra
     return Factors(
         lora_a=right.to(basis.vh.dtype)[:, None] * basis.vh, lora_b=basis.u * left.to(basis.u.dtype)
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Triangle:
+    """A QR factorisation that keeps Q as reflections: only the few columns in use are ever formed.
+
+    Args:
+        r: Upper triangle.
+        reflections: As LAPACK stores them, below the diagonal.
+        tau: Their lengths.
+    """
+
+    r: Float[Tensor, "inner columns"]
+    reflections: Float[Tensor, "size inner"]
+    tau: Float[Tensor, " inner"]
+
+    def rotate(self, core: Float[Tensor, "inner kept"]) -> Float[Tensor, "size kept"]:
+        """Return ``Q @ core`` in the precision of the factorisation."""
+        missing = self.reflections.shape[0] - core.shape[0]
+        tall = torch.nn.functional.pad(core.to(self.reflections.dtype), (0, 0, 0, missing))
+        return torch.ormqr(self.reflections, self.tau, tall)
+
+
+def _triangle(matrix: Float[Tensor, "size columns"]) -> _Triangle:
+    """Factorise a matrix, tall or wide."""
+    reflections, tau = torch.geqrf(matrix)
+    inner = len(tau)
+    return _Triangle(reflections[:inner].triu(), reflections[:, :inner], tau)
 
 
 def _signs(u: Float[Tensor, "d_out rank"]) -> Float[Tensor, " rank"]:
