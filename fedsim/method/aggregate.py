@@ -46,25 +46,6 @@ def received_columns(state: BasisState, layer: LayerShape, rank: int) -> Factors
     return stack([known, fresh])
 
 
-def share_among(weights: Sequence[float], kept: Sequence[bool]) -> list[float]:
-    """Spread the weight of updates that failed over those that are left, in proportion.
-
-    Args:
-        weights: Of all updates; their sum is preserved, so that staleness is not undone.
-        kept: Which updates are left.
-
-    Returns:
-        Weights of the kept updates, in order; equal shares where all of theirs are zero.
-    """
-    left = [weight for weight, keep in zip(weights, kept, strict=True) if keep]
-    total, remaining = math.fsum(weights), math.fsum(left)
-    if all(kept):
-        return left
-    if remaining <= 0.0:
-        return [total / len(left)] * len(left)
-    return [weight * total / remaining for weight in left]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Contribution:
     """One client's part in one layer: what it received, what it changed, and its weight."""

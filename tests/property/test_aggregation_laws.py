@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedsim.lora.codec import roundtrip_adapter
 from fedsim.lora.factors import add, dense
-from fedsim.method.aggregate import received_columns, share_among
+from fedsim.method.aggregate import received_columns
 from fedsim.method.fedhera import FedHeraOptions, assemble
 from fedsim.method.messages import RankPlan
 from fedsim.wire import WIRE_DTYPES
@@ -108,10 +108,3 @@ def test_alignments_are_cosines(cohort):
     assert all(scores[i] == 0.0 for i in still)
     if len(members) == 1 and not still:
         assert scores[0] == pytest.approx(1.0)
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=9))
-def test_weights_of_the_survivors_keep_the_sum(drawn):
-    weights, kept = [w for w, _ in drawn], [k for _, k in drawn]
-    if any(kept):
-        assert sum(share_among(weights, kept)) == pytest.approx(sum(weights))

@@ -3,7 +3,7 @@ import torch
 
 from fedsim.errors import ProtocolError
 from fedsim.lora.factors import add, dense
-from fedsim.method.aggregate import aggregate, received_columns, share_among, update_factors
+from fedsim.method.aggregate import aggregate, received_columns, update_factors
 from fedsim.method.bundle import BasisState
 from fedsim.method.fedhera import FedHeraOptions, assemble
 from fedsim.method.messages import RankPlan
@@ -133,10 +133,3 @@ def test_a_change_of_another_rank_is_a_bug():
 def test_weights_must_be_a_partition(weights):
     with pytest.raises(ProtocolError, match="weight"):
         aggregate(start(), cohort(), weights, max_rank=64)
-
-
-def test_the_weight_of_failures_goes_to_those_who_are_left():
-    assert share_among([0.5, 0.3, 0.2], [True, True, True]) == [0.5, 0.3, 0.2]
-    assert share_among([0.5, 0.3, 0.2], [True, False, True]) == pytest.approx([5 / 7, 2 / 7])
-    assert sum(share_among([0.2, 0.1, 0.3], [False, True, True])) == pytest.approx(0.6)
-    assert share_among([1.0, 0.0, 0.0], [False, True, True]) == [0.5, 0.5]
