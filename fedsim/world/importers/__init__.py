@@ -1,0 +1,1 @@
+"""Readers of published trace formats. Each yields canonical rows; `writer` lays them down as CSV."""
