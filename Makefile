@@ -1,4 +1,5 @@
-# Three words: `make run` (the main job), `make test`, `make check`. Each makes the virtual environment it needs.
+# Two words: `make run` (the main job) and `make test` (everything that must hold). Each makes the virtual
+# environment it needs.
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,15 +9,12 @@ STAMP := $(VENV)/.installed
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test check clean
+.PHONY: run test clean
 
 run: $(STAMP)
 	$(PY) -m fedsim run $(SCENARIO)
 
 test: $(STAMP)
-	$(PY) -m pytest -n 2
-
-check: $(STAMP)
 	VENV=$(VENV) scripts/check
 
 # The stamp is younger than the two files that say what to install exactly when the environment is up to date.

@@ -1,0 +1,97 @@
+"""What does training on demand save? Steps trained over steps aggregated, and wall time against eager.
+
+python -m benchmarks.deferral [--repeats N]
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from fedsim.experiment.build import build
+from fedsim.experiment.record import Recorder
+from fedsim.experiment.run import simulate
+from fedsim.experiment.scenario import load_scenario
+
+SCENARIO = Path(__file__).parents[1] / "scenarios" / "skewed_edge.yaml"
+AIM_WALL, AIM_STEPS = 0.65, 1.0
+
+
+@dataclasses.dataclass
+class Counting:
+    """Passes requests on and counts their steps."""
+
+    inner: object
+    steps: int = 0
+
+    async def train(self, requests):
+        self.steps += sum(request.assignment.steps for request in requests)
+        return await self.inner.train(requests)
+
+
+def one(overrides: dict[str, str], deferred: bool) -> dict:
+    scenario = load_scenario(SCENARIO, {**overrides, "training.deferred": str(deferred).lower()})
+    made = build(scenario)
+    counting = Counting(made.work.executor)
+    made.work.executor = counting
+    with tempfile.TemporaryDirectory() as directory:
+        recorder = Recorder(Path(directory))
+        began = time.perf_counter()
+        asyncio.run(simulate(made, [recorder]))
+        elapsed = time.perf_counter() - began
+        recorder.close()
+    outcomes = recorder.tally.outcomes
+    return {
+        "wall_s": elapsed,
+        "steps": counting.steps,
+        "aggregated": outcomes["aggregated"] * scenario.training.local_steps,
+        "assignments": sum(outcomes.values()),
+        "lost": sum(outcomes.values()) - outcomes["aggregated"],
+        "hash": recorder.record_hash,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    overrides = {
+        "stop.rounds": "6",
+        "server.over_selection": "2",
+        "server.surplus": "finish",
+        "evaluation.every": "100000",
+        "evaluation.held_out_examples": "1",
+        "evaluation.generate": "0",
+    }
+    deferred, eager = [], []
+    for _ in range(options.repeats):
+        deferred.append(one(overrides, deferred=True))
+        eager.append(one(overrides, deferred=False))
+    assert len({run["hash"] for run in deferred + eager}) == 1, "the record depends on deferral"
+    ratio = statistics.median(a["wall_s"] / b["wall_s"] for a, b in zip(deferred, eager, strict=True))
+    first, other = deferred[0], eager[0]
+    lost = first["lost"] / first["assignments"]
+    print(f"{first['assignments']} assignments, {100 * lost:.0f} % of them lost; records identical")
+    print(f"steps trained over aggregated: deferred {first['steps'] / first['aggregated']:.2f}, ", end="")
+    print(f"eager {other['steps'] / other['aggregated']:.2f}; wall {ratio:.2f} (aim {AIM_WALL})")
+    print(
+        json.dumps(
+            {
+                "figure": "deferral",
+                "lost": lost,
+                "steps_ratio": first["steps"] / first["aggregated"],
+                "aim_steps_ratio": AIM_STEPS,
+                "wall_ratio": ratio,
+                "aim_wall_ratio": AIM_WALL,
+                "repeats": options.repeats,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

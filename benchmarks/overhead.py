@@ -1,0 +1,144 @@
+"""What does the simulator cost on top of the training? A whole run against the bare loop of the same steps.
+
+python -m benchmarks.overhead            # the figure: at least 120 s of steps a run
+python -m benchmarks.overhead --quick    # a look in seconds, not a figure
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from fedsim.experiment.build import Experiment, build
+from fedsim.experiment.record import Recorder
+from fedsim.experiment.run import simulate
+from fedsim.experiment.scenario import Scenario, load_scenario
+from fedsim.learn.encode import collate, encode
+from fedsim.method.messages import TrainRequest
+
+SCENARIO = Path(__file__).parents[1] / "scenarios" / "skewed_edge.yaml"
+AIM = 1.10
+
+
+@dataclasses.dataclass
+class Remembering:
+    """Passes requests on, and keeps what the bare loop needs to do the same work."""
+
+    inner: object
+    store: object
+    jobs: list
+
+    async def train(self, requests: "list[TrainRequest]"):
+        self.jobs += [(request, self.store.payload(request)) for request in requests]
+        return await self.inner.train(requests)
+
+
+def experiment(scenario: Scenario, jobs: list) -> Experiment:
+    made = build(scenario)
+    made.work.executor = Remembering(made.work.executor, made.work.aggregator, jobs)
+    return made
+
+
+def whole_run(scenario: Scenario, jobs: list) -> float:
+    made = experiment(scenario, jobs)
+    with tempfile.TemporaryDirectory() as directory:
+        recorder = Recorder(Path(directory))
+        began = time.perf_counter()
+        asyncio.run(simulate(made, [recorder]))
+        elapsed = time.perf_counter() - began
+        recorder.close()
+    return elapsed
+
+
+def bare_loop(scenario: Scenario, jobs: list) -> float:
+    """Forward, backward and optimizer; batches and adapters are ready before the clock starts."""
+    made = build(scenario)
+    trainer = made.work.executor._trainer  # noqa: SLF001 - the same base and slot as the run's
+    slot, tokenizer = trainer._slot, trainer._tokenizer  # noqa: SLF001
+    batch_size, max_length = scenario.training.batch_size, scenario.task.max_length
+    task = made.reporter.num_examples.__self__
+    ready = []
+    for request, payload in jobs:
+        shard = encode(tokenizer, task.shard(request.assignment.client), max_length)
+        order = [
+            shard[(step * batch_size + k) % len(shard)]
+            for step in range(request.assignment.steps)
+            for k in range(batch_size)
+        ]
+        batches = [
+            collate(order[step * batch_size : (step + 1) * batch_size], tokenizer.pad_token_id)
+            for step in range(request.assignment.steps)
+        ]
+        ready.append((request, payload, batches))
+    elapsed = 0.0
+    for request, payload, batches in ready:
+        with slot.loaded(payload.prefix, payload.tail, request.assignment.gate) as trainable:
+            parameters = [factor for pair in trainable.values() for factor in pair]
+            began = time.perf_counter()
+            optimizer = torch.optim.AdamW(parameters, lr=request.assignment.learning_rate, weight_decay=0.0)
+            for batch in batches:
+                loss = slot.model(
+                    input_ids=batch.input_ids,
+                    attention_mask=batch.attention_mask,
+                    labels=batch.labels,
+                    use_cache=False,
+                ).loss
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            elapsed += time.perf_counter() - began
+    return elapsed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--repeats", type=int, default=None)
+    options = parser.parse_args()
+    rounds, repeats = (3, options.repeats or 2) if options.quick else (20, options.repeats or 5)
+    scenario = load_scenario(
+        SCENARIO,
+        {
+            "stop.rounds": str(rounds),
+            "evaluation.every": "100000",
+            "evaluation.held_out_examples": "1",
+            "evaluation.generate": "0",
+        },
+    )
+    jobs: list = []
+    whole_run(scenario, jobs)  # warm-up, and the list of jobs
+    runs, loops = [], []
+    for _ in range(repeats):
+        runs.append(whole_run(scenario, []))
+        loops.append(bare_loop(scenario, jobs))
+    ratios = [run / loop for run, loop in zip(runs, loops, strict=True)]
+    steps = sum(request.assignment.steps for request, _ in jobs)
+    print(f"{steps} steps; run {statistics.median(runs):.1f} s, bare loop {statistics.median(loops):.1f} s")
+    print(
+        f"overhead {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f}), aim {AIM}"
+    )
+    print(
+        json.dumps(
+            {
+                "figure": "overhead",
+                "steps": steps,
+                "ratio": statistics.median(ratios),
+                "ratios": ratios,
+                "run_s": runs,
+                "loop_s": loops,
+                "aim": AIM,
+                "quick": options.quick,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

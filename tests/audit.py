@@ -1,0 +1,213 @@
+"""An independent look at a record: budgets, outcomes and bytes recomputed from shapes and traces, not from sums."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+OUTCOMES = {"aggregated", "late", "timed_out", "stale", "dropped", "failed", "discarded", "cancelled"}
+WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+# Llama-3.2-1B by its published configuration, written down here once more on purpose.
+LLAMA_1B = {
+    "hidden": 2048,
+    "blocks": 16,
+    "heads": 32,
+    "vocab": 128_256,
+    "params": 1_235_814_400,
+    "modules": {
+        "q_proj": (2048, 2048),
+        "k_proj": (2048, 512),
+        "v_proj": (2048, 512),
+        "o_proj": (2048, 2048),
+        "gate_proj": (2048, 8192),
+        "up_proj": (2048, 8192),
+        "down_proj": (8192, 2048),
+    },
+}
+INPUT_OF = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "mlp", "up_proj": "mlp"}
+
+
+def read_events(directory):
+    """All lines of a record, each beginning with time and event."""
+    lines = (Path(directory) / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(
+        line.startswith('{"time_s": ') and line.split(", ")[1].startswith('"event": ') for line in lines
+    )
+    return [json.loads(line) for line in lines]
+
+
+def of(events, name):
+    return [event for event in events if event["event"] == name]
+
+
+def check_order(events):
+    """Time never falls, every phase takes time, and an assignment's phases come in order."""
+    times = [event["time_s"] for event in events]
+    assert times == sorted(times)
+    assert all(event["duration_s"] > 0 for event in events if "duration_s" in event)
+    rank = {
+        "dispatched": 0,
+        "replanned": 1,
+        "downloaded": 2,
+        "training_started": 3,
+        "trained": 4,
+        "uploaded": 5,
+    }
+    seen = {}
+    for event in events:
+        if event["event"] in rank:
+            number = event["assignment"]
+            assert rank[event["event"]] >= seen.get(number, 0) or event["event"] == "replanned"
+            seen[number] = rank[event["event"]]
+
+
+def check_outcomes(events):
+    """Each assignment ends exactly once, in one of the known ways; aggregation settles what it names."""
+    dispatched = [event["assignment"] for event in of(events, "dispatched")]
+    settled = Counter(event["assignment"] for event in of(events, "settled"))
+    assert len(dispatched) == len(set(dispatched))
+    assert settled == Counter(dispatched)
+    assert {event["outcome"] for event in of(events, "settled")} <= OUTCOMES
+    aggregated = {event["assignment"] for event in of(events, "settled") if event["outcome"] == "aggregated"}
+    combined = {number for event in of(events, "aggregating") for number in event["assignments"]}
+    assert aggregated <= combined
+    drops = [event for event in of(events, "settled") if event["outcome"] == "dropped"]
+    assert all(event["phase"] in {"download", "train", "upload"} for event in drops)
+
+
+def check_bytes(events, summary):
+    """Bytes of phases, of outcomes and of the summary are the same bytes."""
+    down = {event["assignment"]: event["bytes"] for event in of(events, "downloaded")}
+    up = {event["assignment"]: event["bytes"] for event in of(events, "uploaded")}
+    for event in of(events, "settled"):
+        number = event["assignment"]
+        if number in down:
+            assert event["bytes_down"] == down[number]
+        if number in up:
+            assert event["bytes_up"] == up[number]
+        else:
+            assert event["outcome"] != "aggregated"
+    assert summary["bytes_down"] == sum(event["bytes_down"] for event in of(events, "settled"))
+    assert summary["bytes_up"] == sum(event["bytes_up"] for event in of(events, "settled"))
+
+
+class Costs:
+    """Bytes, memory and FLOP of a plan, straight from the published formulas, layer by layer."""
+
+    def __init__(self, manifest):
+        scenario = manifest["scenario"]
+        assert scenario["model"]["stands_for"] == "llama-3.2-1b"
+        self.layers = manifest["layers"]
+        blocks = 1 + max(int(name.split(".")[2]) for name in self.layers)
+        self.copies = LLAMA_1B["blocks"] // blocks
+        assert LLAMA_1B["blocks"] % blocks == 0
+        training, cost = scenario["training"], scenario["cost"]
+        self.tokens = training["batch_size"] * scenario["task"]["max_length"]
+        self.length = scenario["task"]["max_length"]
+        self.steps = training["local_steps"]
+        self.wire = WIRE_BYTES[training["wire_dtype"]]
+        self.cost = cost
+
+    def _sizes(self):
+        return [LLAMA_1B["modules"][name.rsplit(".", 1)[1]] for name in self.layers]
+
+    def download(self, plan):
+        return sum(
+            self.copies * (d_in + d_out) * self.wire * rank
+            for (d_in, d_out), rank in zip(self._sizes(), plan["total"], strict=True)
+        )
+
+    def upload(self, plan):
+        return self.download({"total": plan["trained"]})
+
+    def memory(self, plan):
+        cost, wide = self.cost, LLAMA_1B
+        per_token = 17.0 * wide["hidden"] + 2.5 * wide["heads"] * self.length
+        total = wide["params"] * cost["base_bytes"]
+        total += self.tokens * wide["blocks"] * per_token * cost["activation_bytes"]
+        total += 2.0 * self.tokens * wide["vocab"] * 4.0
+        inputs = set()
+        for name, (d_in, d_out), rank, trained in zip(
+            self.layers, self._sizes(), plan["total"], plan["trained"], strict=True
+        ):
+            u = d_in + d_out
+            total += self.copies * u * cost["factor_bytes"] * rank
+            own = u * (cost["grad_bytes"] + cost["optimizer_bytes"]) + self.tokens * cost["activation_bytes"]
+            total += self.copies * own * trained
+            if trained:
+                parent, suffix = name.rsplit(".", 1)
+                inputs.add((parent, INPUT_OF.get(suffix, suffix), d_in))
+        total += sum(self.copies * self.tokens * d_in * cost["activation_bytes"] for _, _, d_in in inputs)
+        return total
+
+    def flops(self, plan):
+        wide = LLAMA_1B
+        matmul = wide["vocab"] * wide["hidden"] + wide["blocks"] * sum(
+            d_in * d_out for d_in, d_out in wide["modules"].values()
+        )
+        base = 4.0 * matmul + 12.0 * self.length * wide["hidden"] * wide["blocks"]
+        low_rank = sum(
+            self.copies * (d_in + d_out) * (4.0 * rank + 2.0 * trained)
+            for (d_in, d_out), rank, trained in zip(
+                self._sizes(), plan["total"], plan["trained"], strict=True
+            )
+        )
+        return self.tokens * self.steps * (base + low_rank)
+
+
+def check_budgets(events, manifest, memory_free):
+    """Every plan that began to train fits the three budgets it was made for, and the memory of that moment.
+
+    Args:
+        events: The record.
+        manifest: Its manifest.
+        memory_free: (device id, virtual time) -> free bytes, from the trace files.
+    """
+    costs = Costs(manifest)
+    plans = {event["plan"]: event for event in of(events, "plan")}
+    dispatched = {event["assignment"]: event for event in of(events, "dispatched")}
+    budgets = {number: event["budget"] for number, event in dispatched.items()}
+    replanned = {}
+    for event in of(events, "replanned"):
+        budgets[event["assignment"]] = event["budget"]
+        replanned[event["assignment"]] = event
+    started = of(events, "training_started")
+    assert started
+    for event in started:
+        number = event["assignment"]
+        plan, budget, sent = plans[event["plan"]], budgets[number], dispatched[number]
+        assert costs.memory(plan) <= memory_free(sent["device"], event["time_s"]) * (1 + 1e-9)
+        assert costs.memory(plan) <= budget["memory_bytes"] * (1 + 1e-9)
+        if number in replanned:
+            continue  # its bytes were a budget from the moment of the re-plan, checked against the unit rule
+        assert costs.download(plan) <= budget["download_bytes"] * (1 + 1e-9)
+        seconds = (
+            8 * costs.download(plan) / budget["download_bps"]
+            + costs.flops(plan) / budget["flops"]
+            + 8 * costs.upload(plan) / budget["upload_bps"]
+        )
+        assert seconds <= budget["seconds"] * (1 + 1e-9)
+    for event in of(events, "downloaded"):
+        final = [line for line in started if line["assignment"] == event["assignment"]]
+        if final:
+            assert event["bytes"] == costs.download(plans[final[0]["plan"]])
+    for event in of(events, "uploaded"):
+        final = next(line for line in started if line["assignment"] == event["assignment"])
+        assert event["bytes"] == costs.upload(plans[final["plan"]])
+
+
+def online_by_csv(path, tz_offset_s, start_s):
+    """(device id, virtual time) -> whether the availability file says that it is online; periodic."""
+    table = pd.read_csv(path, comment="#")
+    period = float(tz_offset_s.pop("period_s"))
+    rows = {name: part[["start_s", "end_s"]].to_numpy() for name, part in table.groupby("device_id")}
+
+    def online(device, time_s):
+        position = (time_s + start_s + tz_offset_s.get(device, 0.0)) % period
+        part = rows.get(device, np.empty((0, 2)))
+        return bool(((part[:, 0] <= position) & (position < part[:, 1])).any())
+
+    return online
