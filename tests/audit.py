@@ -1,6 +1,7 @@
-"""An independent look at a record: budgets, outcomes and bytes recomputed from shapes and traces, not from sums."""
+"""An independent look at a record: budgets, outcomes and bytes, recomputed from shapes and traces."""
 
 import json
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -158,13 +159,13 @@ class Costs:
         return self.tokens * self.steps * (base + low_rank)
 
 
-def check_budgets(events, manifest, memory_free):
+def check_budgets(events, manifest, fleet):
     """Every plan that began to train fits the three budgets it was made for, and the memory of that moment.
 
     Args:
         events: The record.
         manifest: Its manifest.
-        memory_free: (device id, virtual time) -> free bytes, from the trace files.
+        fleet: The trace files.
     """
     costs = Costs(manifest)
     plans = {event["plan"]: event for event in of(events, "plan")}
@@ -179,7 +180,7 @@ def check_budgets(events, manifest, memory_free):
     for event in started:
         number = event["assignment"]
         plan, budget, sent = plans[event["plan"]], budgets[number], dispatched[number]
-        assert costs.memory(plan) <= memory_free(sent["device"], event["time_s"]) * (1 + 1e-9)
+        assert costs.memory(plan) <= fleet.memory_bytes(sent["device"], event["time_s"]) * (1 + 1e-9)
         assert costs.memory(plan) <= budget["memory_bytes"] * (1 + 1e-9)
         if number in replanned:
             continue  # its bytes were a budget from the moment of the re-plan, checked against the unit rule
@@ -199,15 +200,51 @@ def check_budgets(events, manifest, memory_free):
         assert event["bytes"] == costs.upload(plans[final["plan"]])
 
 
-def online_by_csv(path, tz_offset_s, start_s):
-    """(device id, virtual time) -> whether the availability file says that it is online; periodic."""
-    table = pd.read_csv(path, comment="#")
-    period = float(tz_offset_s.pop("period_s"))
-    rows = {name: part[["start_s", "end_s"]].to_numpy() for name, part in table.groupby("device_id")}
+class Fleet:
+    """What the trace files say of a device at a virtual instant, read without fedsim's readers."""
 
-    def online(device, time_s):
-        position = (time_s + start_s + tz_offset_s.get(device, 0.0)) % period
-        part = rows.get(device, np.empty((0, 2)))
-        return bool(((part[:, 0] <= position) & (position < part[:, 1])).any())
+    def __init__(self, folder, start_s):
+        self.start_s = start_s
+        self.devices = pd.read_csv(folder / "devices.csv", comment="#").set_index("device_id")
+        table = pd.read_csv(folder / "availability.csv", comment="#")
+        self.intervals = {
+            name: part[["start_s", "end_s"]].to_numpy() for name, part in table.groupby("device_id")
+        }
+        self.periods = {}
+        if (folder / "availability.csv.toml").exists():
+            sidecar = tomllib.loads((folder / "availability.csv.toml").read_text())
+            self.periods = dict.fromkeys(self.devices.index, float(sidecar["period_s"]))
+        self.events = {}
+        if (folder / "state.csv").exists():
+            state = pd.read_csv(folder / "state.csv", comment="#")
+            memory = state[state["key"] == "mem_available_mib"]
+            self.events = {
+                name: part.sort_values("time_s")[["time_s", "value"]].to_numpy(dtype=float)
+                for name, part in memory.groupby("device_id")
+            }
 
-    return online
+    def memory_bytes(self, device, time_s):
+        events = self.events.get(device)
+        value = float(self.devices.loc[device, "mem_available_mib"])
+        if events is not None:
+            position = (time_s + self.start_s) % self.periods[device]
+            before = events[events[:, 0] <= position]
+            value = before[-1, 1] if len(before) else value
+        return value * 2**20
+
+    def is_online(self, device, time_s):
+        row = self.devices.loc[device]
+        period = self.periods.get(device) or float(row["availability_period_s"])
+        name = row["availability_id"] if isinstance(row.get("availability_id"), str) else device
+        offset = row.get("tz_offset_s", 0.0)
+        position = (time_s + self.start_s + (0.0 if pd.isna(offset) else offset)) % period
+        part = self.intervals.get(name, np.empty((0, 2)))
+        return bool(((part[:, 0] <= position + 1e-6) & (position <= part[:, 1] + 1e-6)).any())
+
+
+def check_presence(events, fleet):
+    """Nobody works outside its trace: online when asked, and at the end of each phase."""
+    device_of = {event["assignment"]: event["device"] for event in of(events, "dispatched")}
+    for event in events:
+        if event["event"] in {"dispatched", "downloaded", "trained", "uploaded"}:
+            assert fleet.is_online(device_of[event["assignment"]], event["time_s"]), event
