@@ -1,0 +1,27 @@
+"""Every shipped scenario runs with the stub and prints what stands beside it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fedsim.cli.main import app
+
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
+OF_THIS_MACHINE = re.compile(r"^\s*(wall time|record|report)\s.*\n", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_prints_what_stands_beside_it(path, tmp_path, write_goldens):
+    beside = path.with_suffix(".out")
+    if not beside.exists() and not write_goldens:
+        pytest.fail(f"{beside.name} is missing; write it with --write-goldens")
+    arguments = ["run", str(path), "--executor", "stub", "--quiet", "--out", str(tmp_path / "run")]
+    shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert shown.exit_code == 0
+    text = OF_THIS_MACHINE.sub("", shown.stdout)
+    assert "ended" in text
+    if write_goldens:
+        beside.write_text(text)
+    assert text == beside.read_text()
