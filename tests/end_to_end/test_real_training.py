@@ -135,14 +135,23 @@ def test_real_traces_and_real_data(tmp_path):
         f"""
 seed: 1
 model: {{stands_for: smollm2-135m, targets: all-linear}}
-task: {{name: e2e_nlg, train: {REAL_DATA}/devset.csv, held_out: {REAL_DATA}/testset_w_refs.csv, max_length: 128}}
+task:
+  name: e2e_nlg
+  train: {REAL_DATA}/devset.csv
+  held_out: {REAL_DATA}/testset_w_refs.csv
+  max_length: 128
 fleet:
   devices: {REAL_TRACES}/devices.csv
   availability: {REAL_TRACES}/availability.csv
   bandwidth: {REAL_TRACES}/bandwidth.csv
   start: {REAL_START_S} s
   bandwidth_scale: 0.01
-server: {{cohort: 4, deadline: 1 h, min_updates: 1, download_window: 20 min, initial_down_mbps: 0.05, initial_up_mbps: 0.02}}
+server:
+  cohort: 4
+  deadline: 1 h
+  download_window: 20 min
+  initial_down_mbps: 0.05
+  initial_up_mbps: 0.02
 training: {{local_steps: 4, batch_size: 4, learning_rate: 1e-2}}
 stop: {{rounds: 8, hours: 200}}
 evaluation: {{every: 4, held_out_examples: 32}}
