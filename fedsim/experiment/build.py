@@ -217,7 +217,7 @@ def _learning_rate(scenario: Scenario) -> Callable[[int], float]:
                 "training.final_learning_rate_factor",
                 f"expected stop.rounds to be set, so that a decay to {factor:g} has an end; set it or use 1",
             )
-        return lambda version: first
+        return lambda _version: first
     return lambda version: first * (1.0 - (1.0 - factor) * min(version / max(rounds - 1, 1), 1.0))
 
 

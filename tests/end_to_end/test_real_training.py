@@ -1,4 +1,4 @@
-"""Short runs with real gradients: the same record however it is carried out, and an adapter that PEFT loads."""
+"""Short runs with real gradients: one record however it is carried out, and an adapter that PEFT loads."""
 
 import asyncio
 import json
