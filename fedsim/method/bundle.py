@@ -201,7 +201,12 @@ class Export(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One federated method, assembled from pure parts. See the Protocol of each field."""
+    """One federated method, assembled from pure parts. See the Protocol of each field.
+
+    Args:
+        sync_only: Why updates that started from different versions make no sense for this method; empty
+            where they do. Pacing that mixes versions refuses the method with this reason.
+    """
 
     name: str
     allocate: Allocate
@@ -213,3 +218,4 @@ class Method:
     spectrum: SpectrumOf
     align: Align
     export: Export
+    sync_only: str = ""
