@@ -1,5 +1,6 @@
 """What does the beginning of a file look like? Tests by content for each published format."""
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ _MAX_LINES = 400
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NYU = re.compile(r"[0-9.eE+-]+,\s*[KMG]?bits/sec")
 _STUNNER = re.compile(r"\S+\s+[01]\s+[0-9]{12,13}\s+-?[0-9]{1,2}(\s+[0-9]+)+")
-_LATENCY = re.compile(r'"latency_ms"\s*:\s*([0-9.]+)')
+_LATENCY = re.compile(r'"latency_ms"\s*:\s*([0-9]+(?:\.[0-9]+)?)')
 _EPOCH_MS = 1e11
 Pairs = list[tuple[float, float]]
 
@@ -40,7 +41,8 @@ class Head:
         if any(len(row) != 2 or not all(map(_NUMBER.fullmatch, row)) for row in rows):
             return []
         pairs = [(float(time), float(rate)) for time, rate in rows]
-        return pairs if all(a[0] <= b[0] for a, b in pairwise(pairs)) and pairs[0][0] >= 0 else []
+        finite = all(math.isfinite(time) and math.isfinite(rate) and time >= 0 for time, rate in pairs)
+        return pairs if finite and all(a[0] <= b[0] for a, b in pairwise(pairs)) else []
 
 
 def read_head(path: Path) -> Head:

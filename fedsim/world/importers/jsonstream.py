@@ -94,8 +94,7 @@ class _Text:
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _NEAR_END
                 if not (cut and self._more()):
-                    self._at = error.pos
-                    self._fail("JSON", error.msg if self._at < len(self._text) else "the end of the file")
+                    self._fail("JSON", "the end of the file" if self._is_cut(error) else error.msg)
             except (ValueError, RecursionError) as error:
                 self._fail("JSON", str(error))
             else:
@@ -103,6 +102,11 @@ class _Text:
                 if end < len(self._text) or not self._more():
                     self._at = end
                     return value
+
+    def _is_cut(self, error: json.JSONDecodeError) -> bool:
+        """Move to the error; say whether the text simply ends there."""
+        self._at = error.pos
+        return error.msg.startswith("Unterminated") or error.pos >= len(self._text.rstrip())
 
     def _more(self) -> bool:
         if self._ended:
