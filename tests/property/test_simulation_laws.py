@@ -1,4 +1,4 @@
-"""Laws 9 and 10 on random little worlds: bytes are conserved, time never falls, and jitter changes nothing."""
+"""Laws 9 and 10 on random little worlds: bytes are conserved, time never falls, jitter changes nothing."""
 
 import asyncio
 import random
