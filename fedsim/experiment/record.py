@@ -6,9 +6,11 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import cast
 
 from fedsim.errors import InputError
 
@@ -129,10 +131,16 @@ class Recorder:
     """Writes the record as it is made. Satisfies `fedsim.sim.instrument.Instrument`.
 
     Lines are flushed whenever a round closes, so a reader from outside sees whole versions.
+
+    Args:
+        directory: Where to write; there, and without a record.
+        figures: Names of measured figures that get a column in the metrics: means since the row before.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, figures: Sequence[str] = ()) -> None:
         self.directory = directory
+        self._figures = tuple(figures)
+        self._measured: list[Mapping[str, float | None]] = []
         self.tally = Tally()
         self.evaluations: list[dict[str, object]] = []
         self._hash = hashlib.sha256()
@@ -146,6 +154,8 @@ class Recorder:
         self._hash.update(line.encode())
         self._events.write(line)
         self.tally.observe(time_s, event, fields)
+        if event == "measured":
+            self._measured.append(cast("Mapping[str, float | None]", fields["means"]))
         if event == "evaluated":
             self._measure(time_s, fields)
         if event in ("round_closed", "stopped"):
@@ -160,10 +170,12 @@ class Recorder:
             "bytes_down": self.tally.bytes_down,
             "bytes_up": self.tally.bytes_up,
             **fields,
+            **{name: _mean(means.get(name) for means in self._measured) for name in self._figures},
         }
+        self._measured.clear()
         text = io.StringIO()
         if not self._columns:
-            self._columns = [*METRIC_COLUMNS, *(name for name in fields if name not in METRIC_COLUMNS)]
+            self._columns = [*METRIC_COLUMNS, *(name for name in row if name not in METRIC_COLUMNS)]
             csv.writer(text).writerow(self._columns)
         csv.DictWriter(text, self._columns).writerow(row)
         self._metrics.write(text.getvalue())
@@ -179,6 +191,11 @@ class Recorder:
         """Flush and close both files."""
         self._events.close()
         self._metrics.close()
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _integer(value: object) -> int:

@@ -20,6 +20,7 @@ from fedsim.experiment.sections import (
     EvaluationSection,
     ExecutorSection,
     FleetSection,
+    MeasureSection,
     MethodSection,
     ModelSection,
     Section,
@@ -59,6 +60,7 @@ class Scenario(Section):
         training: Local steps.
         stop: When the run ends.
         evaluation: How the global adapter is measured.
+        measure: What else is measured.
         executor: Where training happens.
         cost: What work costs.
     """
@@ -74,6 +76,7 @@ class Scenario(Section):
     training: TrainingSection = TrainingSection()
     stop: StopSection
     evaluation: EvaluationSection = EvaluationSection()
+    measure: MeasureSection = MeasureSection()
     executor: ExecutorSection = ExecutorSection()
     cost: CostSection = CostSection()
 

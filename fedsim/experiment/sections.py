@@ -338,3 +338,40 @@ class CostSection(Section):
     grad_bytes: Positive = 4.0
     optimizer_bytes: Positive = 8.0
     activation_bytes: Positive = 2.0
+
+
+def _read_definitions(value: object) -> object:
+    """Accept a list of known words, each once; YAML has no tuples."""
+    names = list(value) if isinstance(value, list | tuple) else []
+    known = [name for name in ("fedsim", "paper") if name in names]
+    if not names or sorted(map(str, names)) != known:
+        raise ValueError(f'expected a list of "fedsim" and "paper", each once, got {show(value)}')
+    return tuple(known)
+
+
+class DriftSection(Section):
+    """How far local updates are from those of clients without budgets; costs extra training, no virtual time.
+
+    Args:
+        clients: Aggregated clients per measured version for which an oracle is trained.
+        every: Versions between two measured ones.
+        oracle_rank: Columns of a layer that an oracle trains; the method's ``rank_cap``, or 64, by default.
+        definition: ``fedsim`` compares updates; ``paper`` compares as the published FedHera code does.
+    """
+
+    clients: Count = 2
+    every: Count = 1
+    oracle_rank: Count | None = None
+    definition: Annotated[tuple[Literal["fedsim", "paper"], ...], BeforeValidator(_read_definitions)] = (
+        "fedsim",
+    )
+
+
+class MeasureSection(Section):
+    """What is measured beyond loss and accuracy; steers nothing.
+
+    Args:
+        drift: Off where None.
+    """
+
+    drift: DriftSection | None = None

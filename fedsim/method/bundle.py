@@ -68,6 +68,21 @@ State = BasisState
 
 
 @dataclass(frozen=True, slots=True)
+class Measurements:
+    """Figures about the updates that made a version; they describe a run and steer nothing.
+
+    Args:
+        means: Figure -> mean over the updates that have it, None where none has.
+        assignments: Assignment -> figure -> value.
+        spectrum: Layer -> singular values of the new version.
+    """
+
+    means: Mapping[str, float | None]
+    assignments: Mapping[int, Mapping[str, float | None]]
+    spectrum: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Combined:
     """What aggregation yields besides tensors.
 
@@ -75,11 +90,13 @@ class Combined:
         spectrum: Singular values of the new version.
         alignments: Assignment -> cosine between its update and the aggregate update, in [-1, 1].
         failed: Assignment -> reason, for updates that turned out unusable (non-finite).
+        measured: Figures about the updates, where the scenario asks for them.
     """
 
     spectrum: Spectrum
     alignments: dict[int, float]
     failed: dict[int, str]
+    measured: Measurements | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
+from fedsim.method.bundle import Measurements
 from fedsim.method.messages import Budget, Evaluation, RankPlan
 from fedsim.sim.client import Trip
 from fedsim.sim.instrument import Instrument
@@ -182,6 +183,19 @@ class Scribe:
             alignments=_by_assignment(event.alignments),
             losses=_by_assignment(event.losses),
             failed=_by_assignment(event.failed),
+        )
+
+    def measured(self, time_s: float, version: int, found: Measurements) -> None:
+        """The updates that made a version were compared with what unbounded clients would have sent."""
+        self._write(
+            time_s,
+            "measured",
+            version=version,
+            means=dict(found.means),
+            assignments={
+                str(number): dict(found.assignments[number]) for number in sorted(found.assignments)
+            },
+            spectrum={layer: list(values) for layer, values in sorted(found.spectrum.items())},
         )
 
     def round_closed(self, time_s: float, action: ev.CloseRound) -> None:

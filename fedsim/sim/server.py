@@ -291,6 +291,8 @@ class Driver:
             failed={**failed, **(combined.failed if combined else {})},
         )
         self.scribe.aggregated(event)
+        if combined is not None and combined.measured is not None:
+            self.scribe.measured(event.now_s, event.version, combined.measured)
         self.feed(event)
 
     def _evaluate(self, action: ev.Evaluate) -> None:

@@ -24,7 +24,8 @@ stop:
   rounds: 3
 """
 ROOT_KEYS = (
-    "name, description, seed, model, task, fleet, method, server, training, stop, evaluation, executor, cost"
+    "name, description, seed, model, task, fleet, method, server, training, stop, evaluation, measure, "
+    "executor, cost"
 )
 STOP_KEYS = "rounds, hours, target_loss"
 
@@ -76,6 +77,42 @@ BROKEN = {
         "deadline: 15 min",
         "deadline: 0",
         "x.yaml:8: server.deadline: expected more than 0, got 0",
+    ),
+    "no drift client": (
+        "stop:",
+        "measure: {drift: {clients: 0}}\nstop:",
+        "x.yaml:11: measure.drift.clients: expected at least 1, got 0",
+    ),
+    "never measured": (
+        "stop:",
+        "measure: {drift: {every: 0}}\nstop:",
+        "x.yaml:11: measure.drift.every: expected at least 1, got 0",
+    ),
+    "oracle without rank": (
+        "stop:",
+        "measure: {drift: {oracle_rank: 0}}\nstop:",
+        "x.yaml:11: measure.drift.oracle_rank: expected at least 1, got 0",
+    ),
+    "unknown drift": (
+        "stop:",
+        "measure: {drift: {definition: [paper, mine]}}\nstop:",
+        'x.yaml:11: measure.drift.definition: expected a list of "fedsim" and "paper", each once, got a list',
+    ),
+    "drift without definition": (
+        "stop:",
+        "measure: {drift: {definition: []}}\nstop:",
+        'x.yaml:11: measure.drift.definition: expected a list of "fedsim" and "paper", each once, got a list',
+    ),
+    "drift as a word": (
+        "stop:",
+        "measure: {drift: {definition: paper}}\nstop:",
+        "x.yaml:11: measure.drift.definition: "
+        'expected a list of "fedsim" and "paper", each once, got "paper"',
+    ),
+    "drift is no switch": (
+        "stop:",
+        "measure: {drift: true}\nstop:",
+        "x.yaml:11: measure.drift: expected a section with keys, got true",
     ),
     "minimum over cohort": (
         "cohort: 8",
