@@ -34,7 +34,7 @@ class ToyMethod:
     name: str = "toy"
     cap: int = 8
 
-    def allocate(self, spectrum, budgets, prices, fresh_rank):
+    def allocate(self, spectrum, budgets, prices, fresh_rank, standings=None):
         return [self._plan(budget, prices, (0,) * len(prices.layers)) for budget in budgets]
 
     def replan(self, spectrum, budget, prices, received):

@@ -1,8 +1,9 @@
 """Where do our factors live inside a PEFT model and in PEFT's files? The only file that knows PEFT's names.
 
-PEFT adds up all active adapters of a layer, each with its own rank and scaling. The slot uses two of them:
-the *prefix*, whose factors are parameters, with scaling 1, and the *tail*, whose factors are buffers without
-gradient or optimizer state, scaled by the gate. A layer of rank 0 has no entry, and PEFT skips it.
+PEFT adds up all active adapters of a layer, each with its own rank and scaling. The slot uses three of them:
+the *prefix*, whose factors are parameters, the *tail*, whose factors are buffers without gradient or
+optimizer state, scaled by the gate, and the *merged* part, which stands for weights folded into a base that
+is shared and never written. A layer of rank 0 has no entry, and PEFT skips it.
 
 Exported files carry rank and alpha patterns, so that PEFT's scaling is exactly 1 at every layer.
 """
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,7 +32,10 @@ from fedsim.lora.factors import Adapter, Factors, zeros
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 _KEY_PREFIX = "base_model.model."
-_PREFIX, _TAIL = "prefix", "tail"
+_PREFIX, _TAIL, _MERGED = "prefix", "tail", "merged"
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class _Trained(nn.Module):
@@ -88,14 +93,21 @@ class AdapterSlot:
         self._layers = {name: wrapped[name] for name in layers}
         self._lock = threading.Lock()
         for layer in self._layers.values():
-            layer.update_layer(_TAIL, 1, lora_alpha=1, config=config)
-            layer.set_adapter([_PREFIX, _TAIL])
+            for name in (_TAIL, _MERGED):
+                layer.update_layer(name, 1, lora_alpha=1, config=config)
+            layer.set_adapter([_PREFIX, _TAIL, _MERGED])
         self._clear()
         model.requires_grad_(requires_grad=False)
 
     @contextmanager
     def loaded(
-        self, prefix: Adapter, tail: Adapter, gate: float
+        self,
+        prefix: Adapter,
+        tail: Adapter,
+        gate: float,
+        *,
+        merged: Adapter = _NOTHING,
+        scaling: Mapping[str, float] = _NOTHING,
     ) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
         """Load an adapter for the duration of a ``with`` block; others wait for their turn.
 
@@ -103,19 +115,22 @@ class AdapterSlot:
             prefix: Factors to be trained. Layers may be missing; the tensors are copied.
             tail: Frozen factors, likewise.
             gate: Weight of the tail.
+            merged: Frozen factors that count as part of the base, with weight 1.
+            scaling: Layer -> factor on prefix and tail; 1 where it is missing.
 
         Yields:
             The parameters of the prefix: layer -> (lora_a, lora_b), without layers of rank 0.
         """
         with self._lock:
             try:
-                parameters = self._load(prefix, tail, gate)
-                yield parameters
+                yield self._load(prefix, tail, gate, merged, scaling)
             finally:
                 self._clear()
 
-    def _load(self, prefix: Adapter, tail: Adapter, gate: float) -> dict[str, tuple[Tensor, Tensor]]:
-        unknown = sorted({*prefix, *tail} - set(self._layers))
+    def _load(
+        self, prefix: Adapter, tail: Adapter, gate: float, merged: Adapter, scaling: Mapping[str, float]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        unknown = sorted({*prefix, *tail, *merged} - set(self._layers))
         if unknown:
             raise ModelError(
                 f"the model has no adapter slot at {unknown[0]}; it has {len(self._layers)} others"
@@ -128,21 +143,15 @@ class AdapterSlot:
                     _Trained(_copy(prefix[name].lora_a, device)),
                     _Trained(_copy(prefix[name].lora_b, device)),
                 )
-                _install(layer, _PREFIX, a, b, 1.0)
+                _install(layer, _PREFIX, a, b, scaling.get(name, 1.0))
                 parameters[name] = (a.weight, b.weight)
-            if name in tail and tail[name].rank and gate:
-                _install(
-                    layer,
-                    _TAIL,
-                    _Frozen(_copy(tail[name].lora_a, device)),
-                    _Frozen(_copy(tail[name].lora_b, device)),
-                    gate,
-                )
+            _freeze(layer, _TAIL, tail.get(name), gate * scaling.get(name, 1.0), device)
+            _freeze(layer, _MERGED, merged.get(name), 1.0, device)
         return parameters
 
     def _clear(self) -> None:
         for layer in self._layers.values():
-            for name in (_PREFIX, _TAIL):
+            for name in (_PREFIX, _TAIL, _MERGED):
                 for modules in (layer.lora_A, layer.lora_B):
                     if name in modules:
                         del modules[name]
@@ -151,6 +160,13 @@ class AdapterSlot:
 def _install(layer: Any, name: str, a: nn.Module, b: nn.Module, scaling: float) -> None:
     layer.lora_A[name], layer.lora_B[name] = a, b
     layer.scaling[name] = scaling
+
+
+def _freeze(layer: Any, name: str, factors: Factors | None, scaling: float, device: torch.device) -> None:
+    """Install frozen factors, unless they would add nothing."""
+    if factors is not None and factors.rank and scaling:
+        a, b = _Frozen(_copy(factors.lora_a, device)), _Frozen(_copy(factors.lora_b, device))
+        _install(layer, name, a, b, scaling)
 
 
 def _copy(weight: Tensor, device: torch.device) -> Tensor:

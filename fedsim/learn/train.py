@@ -1,15 +1,17 @@
 """How does a client train? The local loop, from payload to change, top to bottom."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fedsim.errors import TrainingError
 from fedsim.learn.encode import Batch, Encoded, collate
 from fedsim.learn.peft_bridge import AdapterSlot, factors_of
-from fedsim.lora.factors import Factors, is_finite
-from fedsim.method.bundle import Payload
+from fedsim.lora.factors import Factors, is_finite, stack
+from fedsim.method.bundle import LocalRule, Payload
 from fedsim.seeds import Seeds
 from fedsim.wire import WireDtype
 
@@ -53,8 +55,9 @@ class Trained:
     """What local training yields.
 
     Args:
-        change: Per layer with a trained prefix: the change of both factors.
-        loss: Mean over the steps, nats per target token.
+        change: Per layer with a trained prefix: the change of both factors; and of the tail, where the
+            method returns it.
+        loss: Mean over the steps, nats per target token, without any regulariser.
     """
 
     change: dict[str, Factors]
@@ -90,12 +93,12 @@ def train_local(
     """
     if not shard:
         raise TrainingError("local training: expected at least one example in the shard, got none")
-    device = slot.model.device
-    with slot.loaded(payload.prefix, payload.tail, run.gate) as trainable:
+    device, rule = slot.model.device, payload.rule
+    with slot.loaded(
+        payload.prefix, payload.tail, run.gate, merged=payload.merged, scaling=payload.scaling
+    ) as trainable:
         start = factors_of(trainable)
-        parameters = [factor for pair in trainable.values() for factor in pair]
-        if not parameters:
-            raise TrainingError("local training: expected a plan that trains at least one column, got none")
+        parameters = _parameters(trainable, rule)
         optimizer = torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=0.0)
         total_loss = 0.0
         for step, batch in enumerate(_batches(shard, run, settings, pad_id)):
@@ -107,16 +110,49 @@ def train_local(
             ).loss
             if not bool(torch.isfinite(loss)):
                 raise TrainingError(f"local training: non-finite loss at step {step + 1} of {run.steps}")
-            loss.backward()
+            (loss + _penalty(trainable, rule) if rule.penalty else loss).backward()
             torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             total_loss += float(loss.detach())
         end = factors_of(trainable)
     change = {name: _difference(end[name], start[name]) for name in start}
+    if rule.tail != "kept":
+        change = _with_tail(change, payload, run.gate if rule.tail == "returned_gated" else 1.0)
     if not is_finite(change):
         raise TrainingError(f"local training: non-finite factors after {run.steps} steps")
     return Trained(change, total_loss / run.steps)
+
+
+def _parameters(trainable: Mapping[str, tuple[Tensor, Tensor]], rule: LocalRule) -> list[Tensor]:
+    """Return what the optimizer moves; the rest of the prefix gets no gradient."""
+    if not trainable:
+        raise TrainingError("local training: expected a plan that trains at least one column, got none")
+    if rule.trains == "both":
+        return [factor for pair in trainable.values() for factor in pair]
+    for lora_a, _ in trainable.values():
+        lora_a.requires_grad = False
+    return [lora_b for _, lora_b in trainable.values()]
+
+
+def _penalty(trainable: Mapping[str, tuple[Tensor, Tensor]], rule: LocalRule) -> Tensor:
+    """Weigh the last columns: the sum over layers of the product of their norms."""
+    products = []
+    for lora_a, lora_b in trainable.values():
+        first = int(rule.penalty_from * lora_a.shape[0])
+        products.append(torch.linalg.norm(lora_b[:, first:]) * torch.linalg.norm(lora_a[first:]))
+    return rule.penalty * torch.stack(products).sum()
+
+
+def _with_tail(change: dict[str, Factors], payload: Payload, gate: float) -> dict[str, Factors]:
+    """Append how the tail comes back: scaled by its gate, which splits evenly over both factors."""
+    moved = math.sqrt(gate) - 1.0
+    whole = {}
+    for name, tail in payload.tail.items():
+        parts = [change[name]] if name in change else []
+        parts.append(Factors(lora_a=tail.lora_a * moved, lora_b=tail.lora_b * moved))
+        whole[name] = stack(parts)
+    return {name: factors for name, factors in whole.items() if factors.rank}
 
 
 def _batches(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fedsim.errors import ProtocolError
 from fedsim.lora.factors import Adapter, is_finite
-from fedsim.method.bundle import Combined, Method, Payload, State
+from fedsim.method.bundle import Combined, Method, Payload, State, column_seed
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import TrainRequest, Update
 from fedsim.world.shape import LayerShape
@@ -58,7 +58,8 @@ class VersionStore:
     def payload(self, request: TrainRequest) -> Payload:
         """Return what a client receives under its final plan, exact."""
         assignment = request.assignment
-        return self._method.redistribute(self.state(assignment.version), request.plan, assignment.seed)
+        state = self.state(assignment.version)
+        return self._method.redistribute(state, request.plan, column_seed(state, assignment.id))
 
     async def aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
         """Make version ``version + 1``.
@@ -86,7 +87,9 @@ class VersionStore:
         earlier = {update.base_version: self.state(update.base_version) for update in good}
         alignments = self._method.align(state, good, scaled, earlier)
         self._states[version + 1] = self._method.aggregate(state, good, scaled, earlier)
-        return Combined(self.spectrum(version + 1), alignments, failed)
+        prune = self._method.prune
+        pruned = {} if prune is None else prune(state, good, earlier)
+        return Combined(self.spectrum(version + 1), alignments, failed, pruned=pruned)
 
 
 def _is_usable(update: Update) -> bool:

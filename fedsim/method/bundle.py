@@ -5,18 +5,19 @@ versions calls `init`, `aggregate`, `spectrum`, `align` and `export`. This modul
 run time, so the server can hold a bundle without loading one.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Budget, RankPlan, Update
+from fedsim.seeds import Seeds
 from fedsim.world.cost import Prices
 from fedsim.world.shape import LayerShape
 
 if TYPE_CHECKING:
     from fedsim.lora.basis import Basis
-    from fedsim.lora.factors import Adapter
+    from fedsim.lora.factors import Adapter, Factors
 
 InfeasibleReason = Literal["base", "memory", "time", "no column"]
 
@@ -41,10 +42,26 @@ class ClientMemory:
     Args:
         alignment: Cosine of its last aggregated update with the aggregate update, in [-1, 1].
         version: Version that it was dispatched with for that update.
+        rank: Largest rank of its coming plans, where the method prunes clients; None for no limit.
     """
 
     alignment: float
     version: int
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the server knows of a client when it plans for it, besides its budget.
+
+    Args:
+        memory: What is remembered of it; None if it was never aggregated.
+        missed: Columns per layer that were aggregated after the version that it is known to hold (the one in
+            its memory; version 0 without one). Empty where nothing was aggregated yet.
+    """
+
+    memory: ClientMemory | None
+    missed: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +81,55 @@ class BasisState:
     seed: int
 
 
-State = BasisState
+@dataclass(frozen=True, slots=True, eq=False)
+class FactorState:
+    """One global version: a pair of factors per layer, and what has been folded into the frozen base.
+
+    Args:
+        version: Number of aggregations so far.
+        pair: Layer name -> the factors that clients train, all of one rank.
+        merged: Layer name -> frozen low-rank term on top, rank at most min(d_in, d_out); empty without one.
+        shapes: The layers, in the order of ``ModelShape.layers``.
+        seed: Root of the streams that columns are drawn from.
+    """
+
+    version: int
+    pair: "Mapping[str, Factors]"
+    merged: "Mapping[str, Basis]"
+    shapes: tuple[LayerShape, ...]
+    seed: int
+
+
+State: TypeAlias = Any
+"""One global version: `BasisState`, `FactorState`, or a method's own frozen dataclass with the fields
+`version`, `shapes` and `seed`. Only the rules of the method that made it look inside."""
+
+
+def column_seed(state: State, assignment: int) -> int:
+    """Seed from which an assignment draws columns of its own.
+
+    A function of run and assignment, so that redistribution and aggregation draw the same ones.
+    """
+    return Seeds(state.seed).seed("columns", assignment)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRule:
+    """How a method trains a payload, where it departs from plain training of both factors.
+
+    Args:
+        trains: Which factors of the prefix have gradients.
+        penalty: Strength of a regulariser on the last columns: this times the sum over layers of
+            ``||B_last|| ||A_last||`` (Frobenius).
+        penalty_from: The last columns begin at this share of the trained rank, rounded down.
+        tail: What comes back of the frozen tail: nothing, or all of it, as received (`returned`) or scaled by
+            the client's gate (`returned_gated`). Then the change has one column for each received one.
+    """
+
+    trains: Literal["both", "b_only"] = "both"
+    penalty: float = 0.0
+    penalty_from: float = 1.0
+    tail: Literal["kept", "returned", "returned_gated"] = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +155,14 @@ class Combined:
         spectrum: Singular values of the new version.
         alignments: Assignment -> cosine between its update and the aggregate update, in [-1, 1].
         failed: Assignment -> reason, for updates that turned out unusable (non-finite).
+        pruned: Assignment -> largest rank of its client from now on, for methods that prune.
         measured: Figures about the updates, where the scenario asks for them.
     """
 
     spectrum: Spectrum
     alignments: dict[int, float]
     failed: dict[int, str]
+    pruned: dict[int, int] = field(default_factory=dict)
     measured: Measurements | None = None
 
 
@@ -104,15 +171,22 @@ class Payload:
     """What a client receives: exact factors, before the number format of the wire rounds them.
 
     Every layer is present in both parts, with zero columns where the plan has none. The forward pass of a
-    layer is ``W0 x + P_prefix Q_prefix x + gate P_tail Q_tail x`` with ``P = lora_b`` and ``Q = lora_a``.
+    layer is ``W0 x + s (P_prefix Q_prefix x + gate P_tail Q_tail x) + P_merged Q_merged x`` with ``P =
+    lora_b`` and ``Q = lora_a``.
 
     Args:
-        prefix: Trainable factors, the first ``plan.trained`` columns of each layer.
+        prefix: Trainable factors, ``plan.trained`` columns of each layer.
         tail: Frozen factors, the columns from ``plan.trained`` to ``plan.total``.
+        merged: Frozen factors that the client folds into its base; layers may be missing.
+        scaling: Layer name -> s; 1 where it is missing.
+        rule: How the prefix is trained.
     """
 
     prefix: "Adapter"
     tail: "Adapter"
+    merged: "Adapter" = field(default_factory=dict)
+    scaling: Mapping[str, float] = field(default_factory=dict)
+    rule: LocalRule = LocalRule()
 
 
 @runtime_checkable
@@ -120,9 +194,18 @@ class Allocate(Protocol):
     """How much rank does each client of a cohort get, under its own budgets?"""
 
     def __call__(
-        self, spectrum: Spectrum, budgets: Sequence[Budget], prices: Prices, fresh_rank: int | None
+        self,
+        spectrum: Spectrum,
+        budgets: Sequence[Budget],
+        prices: Prices,
+        fresh_rank: int | None,
+        standings: Sequence[Standing] | None = None,
     ) -> list[RankPlan | Infeasible]:
-        """Return one plan per budget; `fresh_rank` None takes the method's own floor of fresh columns."""
+        """Return one plan per budget.
+
+        `fresh_rank` None takes the method's own floor of fresh columns; `standings` None means clients of
+        which nothing is known.
+        """
         ...
 
 
@@ -136,7 +219,8 @@ class Replan(Protocol):
         """Return a plan that keeps every received column.
 
         `budget` counts from now: bytes and seconds that are still to come, and all the memory. Received
-        columns cost memory and FLOP, and no more bytes.
+        columns cost memory and FLOP, and no more bytes. Merged columns stay as they were offered: whoever
+        asks takes them off the budget and puts them into the new plan.
         """
         ...
 
@@ -164,7 +248,7 @@ class Redistribute(Protocol):
     """What does a client receive under a plan?"""
 
     def __call__(self, state: State, plan: RankPlan, seed: int) -> Payload:
-        """Return its factors; `seed` is the assignment's, for methods that draw columns per client."""
+        """Return its factors; `seed` is its `column_seed`, for methods that draw columns per client."""
         ...
 
 
@@ -216,11 +300,42 @@ class Export(Protocol):
         ...
 
 
+@runtime_checkable
+class Charge(Protocol):
+    """What does an assignment of this method cost, given the prices of plain dual-rank training?
+
+    For what is not priced by ranks alone, for instance factors that never travel. Bytes of the record, the
+    budgets of the allocator and the clock all follow the prices that come out.
+    """
+
+    def __call__(self, prices: Prices) -> Prices:
+        """Return the method's own price list."""
+        ...
+
+
+@runtime_checkable
+class Prune(Protocol):
+    """Which clients get a smaller rank from now on, judging by their updates?"""
+
+    def __call__(
+        self, state: State, updates: Sequence[Update], earlier: Mapping[int, State] | None = None
+    ) -> dict[int, int]:
+        """Return assignment id -> largest rank of the client's coming plans."""
+        ...
+
+
+def as_priced(prices: Prices) -> Prices:
+    """Charge what plain dual-rank training costs."""
+    return prices
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One federated method, assembled from pure parts. See the Protocol of each field.
 
     Args:
+        for_fleet: For methods that have one rank for everybody: takes the budget of every device at the start
+            of the run and the method's prices, and returns the method bound to that fleet.
         sync_only: Why updates that started from different versions make no sense for this method; empty
             where they do. Pacing that mixes versions refuses the method with this reason.
     """
@@ -235,4 +350,7 @@ class Method:
     spectrum: SpectrumOf
     align: Align
     export: Export
+    charge: Charge = as_priced
+    prune: Prune | None = None
+    for_fleet: "Callable[[Sequence[Budget], Prices], Method] | None" = None
     sync_only: str = ""

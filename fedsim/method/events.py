@@ -3,7 +3,7 @@
 `Server.handle(event)` answers with actions; the driver carries them out and feeds what comes of them back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -122,7 +122,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The deadline of a round fired."""
+    """The deadline of a round fired; under buffered pacing, of the assignments of one look at the fleet."""
 
     now_s: float
     round: int
@@ -139,6 +139,7 @@ class Aggregated:
         alignments: Assignment -> cosine of its update with the aggregate, in [-1, 1].
         losses: Assignment -> mean training loss.
         failed: Assignment -> reason.
+        pruned: Assignment -> largest rank of its client from now on.
     """
 
     now_s: float
@@ -147,6 +148,7 @@ class Aggregated:
     alignments: dict[int, float]
     losses: dict[int, float]
     failed: dict[int, str]
+    pruned: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +237,17 @@ class Aggregate:
         assignments: In canonical order (ascending id).
         weights: Weight of each before failures are known; the answer renormalises over what is left.
         minimum: Fewest updates that make a version.
+        staleness: Versions that each is behind; empty where all start from the newest.
+        discounts: Factor of each, after the weights of what is left have been renormalised: an old buffer
+            moves the model less. Empty where every update counts in full.
     """
 
     version: int
     assignments: tuple[int, ...]
     weights: tuple[float, ...]
     minimum: int
+    staleness: tuple[int, ...] = ()
+    discounts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +276,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class CloseRound:
-    """A round has ended: with a new version, or without ("discarded")."""
+    """A round has ended: with a new version, or without ("discarded").
+
+    Under buffered pacing a round is what lies between two aggregations.
+    """
 
     round: int
     version: int

@@ -28,7 +28,7 @@ from fedsim.lora.basis import balanced, compact_svd, zero_basis
 from fedsim.lora.factors import Adapter, Factors
 from fedsim.method import aggregate as aggregation
 from fedsim.method.allocate import Allocation, AllocationRule, Energy, Overflow, allocate, replan
-from fedsim.method.bundle import BasisState, Infeasible, Method, Payload
+from fedsim.method.bundle import BasisState, Infeasible, Method, Payload, Standing
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Budget, RankPlan
 from fedsim.method.options import Option, check_options
@@ -105,8 +105,13 @@ def assemble(options: FedHeraOptions) -> Method:
     rule = AllocationRule(**{name: value for name, value in asdict(options).items() if name in shared})
 
     def allocate_cohort(
-        spectrum: Spectrum, budgets: Sequence[Budget], prices: Prices, fresh_rank: int | None
+        spectrum: Spectrum,
+        budgets: Sequence[Budget],
+        prices: Prices,
+        fresh_rank: int | None,
+        standings: Sequence[Standing] | None = None,
     ) -> list[RankPlan | Infeasible]:
+        del standings  # a plan follows from the budget alone
         return allocate(spectrum, budgets, prices, fresh_rank, rule)
 
     def replan_client(

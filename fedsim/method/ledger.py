@@ -69,6 +69,8 @@ def open_ledger(budget: Budget, prices: Prices) -> Ledger:
     zero = np.zeros(len(prices.layers), dtype=np.int64)
     with np.errstate(divide="ignore", invalid="ignore"):
         hold_s = prices.tail_flops / np.float64(budget.flops)
+        if prices.held_up_bytes is not None:
+            hold_s = hold_s + prices.held_up_bytes * 8.0 / np.float64(budget.upload_bps)
         receive_s = hold_s + prices.down_bytes * 8.0 / np.float64(budget.download_bps)
         train_s = prices.train_flops / np.float64(budget.flops) + prices.up_bytes * 8.0 / np.float64(
             budget.upload_bps
@@ -120,6 +122,8 @@ def affords_all(budgets: Sequence[Budget], prices: Prices, ranks: np.ndarray, re
     with np.errstate(divide="ignore", invalid="ignore"):
         base_s = prices.base_flops / flops
         tail_s = ranks @ prices.tail_flops / flops + ranks @ prices.down_bytes * 8.0 / down_bps
+        if prices.held_up_bytes is not None:
+            tail_s = tail_s + ranks @ prices.held_up_bytes * 8.0 / up_bps
         train_s = ranks @ prices.train_flops / flops + ranks @ prices.up_bytes * 8.0 / up_bps
         seed_s = prices.train_flops.max() / flops + prices.up_bytes.max() * 8.0 / up_bps
         in_time = (_above(tail_s + seed_s) <= (seconds - base_s) * (1.0 - reserve)) & (

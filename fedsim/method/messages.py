@@ -20,14 +20,20 @@ class RankPlan:
 
     Args:
         total: Received columns per layer (paper: r_tot).
-        trained: Trained columns per layer (paper: r_train), a prefix of the received ones.
+        trained: Trained columns per layer (paper: r_train), a prefix of the received ones. Where a method
+            trains an index set, it is a function of the assignment, and the trained columns come first.
+        merged: Columns per layer that are received and folded into the frozen base: they cost bytes, no
+            memory and no time. Empty where there are none.
     """
 
     total: tuple[int, ...]
     trained: tuple[int, ...]
+    merged: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a plan that trains what it does not receive."""
+        if self.merged and (len(self.merged) != len(self.total) or min(self.merged) < 0):
+            raise ValueError(f"expected one merged rank per layer, at least 0, got {self.merged}")
         if (
             len(self.total) != len(self.trained)
             or min(self.trained, default=0) < 0

@@ -182,7 +182,7 @@ class Client:
 
     def _upload(self) -> Steps:
         trip, link = self.trip, self.trip.device.uplink
-        size = self.prices.upload_bytes(trip.plan.trained)
+        size = self.prices.bytes_up(trip.plan)
 
         def note(sent: float) -> None:
             trip.bytes_up = min(size, int(sent))

@@ -19,26 +19,28 @@ class Delivery:
         floor: Columns per layer that arrived, or were under way, at the last re-plan.
         total: Columns per layer in all.
         column_bytes: Bytes of one column of each layer, int64 (L,).
+        merged_bytes: Bytes that come before any column, for the base to fold in; the same in every plan.
     """
 
     floor: tuple[int, ...]
     total: tuple[int, ...]
     column_bytes: np.ndarray
+    merged_bytes: int = 0
 
     @classmethod
-    def of(cls, plan: RankPlan, column_bytes: np.ndarray) -> "Delivery":
+    def of(cls, plan: RankPlan, column_bytes: np.ndarray, merged_bytes: int = 0) -> "Delivery":
         """Start the stream of a plan."""
-        return cls((0,) * len(plan.total), plan.total, column_bytes)
+        return cls((0,) * len(plan.total), plan.total, column_bytes, merged_bytes)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the whole stream."""
-        return int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
+        return self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
 
     def received(self, sent_bytes: int) -> tuple[int, ...]:
         """Columns per layer of which at least one byte has come."""
         have = np.array(self.floor, dtype=np.int64)
-        left = sent_bytes - int(self.column_bytes @ have)
+        left = sent_bytes - self.merged_bytes - int(self.column_bytes @ have)
         total = np.asarray(self.total, dtype=np.int64)
         for k in range(int(total.max(initial=0))):
             if left <= 0:
@@ -52,4 +54,4 @@ class Delivery:
 
     def replanned(self, sent_bytes: int, plan: RankPlan) -> "Delivery":
         """Go on with a new plan, which keeps every received column."""
-        return Delivery(self.received(sent_bytes), plan.total, self.column_bytes)
+        return Delivery(self.received(sent_bytes), plan.total, self.column_bytes, self.merged_bytes)

@@ -40,7 +40,10 @@ class Scribe:
         number = self._plans.get(plan)
         if number is None:
             number = self._plans[plan] = len(self._plans)
-            self._write(time_s, "plan", plan=number, total=list(plan.total), trained=list(plan.trained))
+            merged = {"merged": list(plan.merged)} if any(plan.merged) else {}
+            self._write(
+                time_s, "plan", plan=number, total=list(plan.total), trained=list(plan.trained), **merged
+            )
         return number
 
     # --- the fleet --------------------------------------------------------------------------------------
@@ -183,6 +186,7 @@ class Scribe:
             alignments=_by_assignment(event.alignments),
             losses=_by_assignment(event.losses),
             failed=_by_assignment(event.failed),
+            **({"pruned": _by_assignment(event.pruned)} if event.pruned else {}),
         )
 
     def measured(self, time_s: float, version: int, found: Measurements) -> None:
@@ -218,7 +222,9 @@ class Scribe:
         self._write(time_s, "stopped", reason=reason)
 
 
-def _by_assignment(values: dict[int, object] | dict[int, float] | dict[int, str]) -> dict[str, object]:
+def _by_assignment(
+    values: dict[int, object] | dict[int, float] | dict[int, str] | dict[int, int],
+) -> dict[str, object]:
     return {str(number): values[number] for number in sorted(values)}
 
 

@@ -120,9 +120,9 @@ class Driver:
     def _dispatch(self, action: ev.Dispatch) -> None:
         assignment, clock = action.assignment, self.timeline.clock
         device = self.reporter.population.device(assignment.client)
-        trip = Trip(
-            assignment, device, assignment.offered, Delivery.of(assignment.offered, self.prices.down_bytes)
-        )
+        offered, prices = assignment.offered, self.prices
+        delivery = Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))
+        trip = Trip(assignment, device, offered, delivery)
         self.trips[assignment.id] = trip
         self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
@@ -289,6 +289,7 @@ class Driver:
             alignments=combined.alignments if combined else {},
             losses=losses,
             failed={**failed, **(combined.failed if combined else {})},
+            pruned=combined.pruned if combined else {},
         )
         self.scribe.aggregated(event)
         if combined is not None and combined.measured is not None:

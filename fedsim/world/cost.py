@@ -5,11 +5,13 @@ them, the clock turns them into seconds, and tests recompute them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from fedsim.wire import WireDtype, column_bytes
+from fedsim.errors import ScenarioError
+from fedsim.wire import WireDtype, column_bytes, vector_bytes
 from fedsim.world.shape import ModelShape
 
 
@@ -45,6 +47,40 @@ class Workload:
         return self.batch_size * self.max_length
 
 
+class Ranks(Protocol):
+    """A plan, as far as prices are concerned; columns per layer."""
+
+    @property
+    def total(self) -> Sequence[int]:
+        """Received."""
+        ...
+
+    @property
+    def trained(self) -> Sequence[int]:
+        """Trained."""
+        ...
+
+    @property
+    def merged(self) -> Sequence[int]:
+        """Received and folded into the base; may be empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutputPrices:
+    """Prices of the output half of a column, for methods that neither send nor train ``lora_a``.
+
+    Args:
+        column_bytes: Per column, int64 (L,).
+        train_memory: Bytes per trained column on top of the received one (L,).
+        train_flops: FLOP per trained column on top of the received one, all local steps (L,).
+    """
+
+    column_bytes: np.ndarray
+    train_memory: np.ndarray
+    train_flops: np.ndarray
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
     """Prices of one assignment, linear in the ranks; arrays follow ``ModelShape.layers``.
@@ -61,6 +97,9 @@ class Prices:
         tail_flops: FLOP per received column, all local steps (L,).
         train_flops: FLOP per trained column on top of `tail_flops`, all local steps (L,).
         base_flops: FLOP of the frozen base, all local steps.
+        merge_bytes: Per column that is folded into the base, int64 (L,); None: as `down_bytes`.
+        held_up_bytes: Sent back per received column, trained or not, int64 (L,); None: nothing.
+        output: Prices of the output half of a column; None where a cost model does not tell them apart.
     """
 
     layers: tuple[str, ...]
@@ -74,6 +113,27 @@ class Prices:
     tail_flops: np.ndarray
     train_flops: np.ndarray
     base_flops: float
+    merge_bytes: np.ndarray | None = None
+    held_up_bytes: np.ndarray | None = None
+    output: OutputPrices | None = None
+
+    def merged_bytes(self, merged: Sequence[int]) -> int:
+        """Bytes sent to the client to be folded into its base."""
+        if not any(merged):
+            return 0
+        price = self.down_bytes if self.merge_bytes is None else self.merge_bytes
+        return int(price @ np.asarray(merged, dtype=np.int64))
+
+    def bytes_down(self, plan: Ranks) -> int:
+        """Bytes sent to the client under a plan."""
+        return self.download_bytes(plan.total) + self.merged_bytes(plan.merged)
+
+    def bytes_up(self, plan: Ranks) -> int:
+        """Bytes sent back under a plan."""
+        held = 0
+        if self.held_up_bytes is not None:
+            held = int(self.held_up_bytes @ np.asarray(plan.total, dtype=np.int64))
+        return self.upload_bytes(plan.trained) + held
 
     def download_bytes(self, total: Sequence[int]) -> int:
         """Bytes sent to the client under these received ranks."""
@@ -123,22 +183,56 @@ def roofline(shape: ModelShape, workload: Workload) -> Prices:
     groups, group = np.unique([layer.input_group for layer in shape.layers], return_inverse=True)
     group_width = np.zeros(len(groups))
     group_width[group] = d_in
+    d_out = u - d_in
+    output_column = copies * np.array(
+        [vector_bytes(layer.d_out, workload.wire_dtype) for layer in shape.layers], dtype=np.int64
+    )
     tokens, steps = workload.tokens, workload.local_steps
+    adapter_inputs = copies * tokens * workload.activation_bytes
+    state_bytes = workload.grad_bytes + workload.optimizer_bytes
     attention_flops = 12.0 * workload.max_length * shape.hidden_size * shape.num_blocks
     return Prices(
         layers=tuple(layer.name for layer in shape.layers),
         down_bytes=column,
         up_bytes=column,
         tail_memory=u * workload.factor_bytes,
-        train_memory=u * (workload.grad_bytes + workload.optimizer_bytes)
-        + copies * tokens * workload.activation_bytes,
+        train_memory=u * state_bytes + adapter_inputs,
         group=group,
         group_memory=tokens * group_width * workload.activation_bytes,
         base_memory=shape.num_params * workload.base_bytes + _activation_bytes(shape, workload),
         tail_flops=4.0 * u * tokens * steps,
         train_flops=2.0 * u * tokens * steps,
         base_flops=tokens * steps * (4.0 * shape.matmul_params + attention_flops),
+        output=OutputPrices(
+            output_column, d_out * state_bytes + adapter_inputs, 2.0 * d_out * tokens * steps
+        ),
     )
+
+
+def output_half(prices: Prices) -> Prices:
+    """Return the prices of a method whose ``lora_a`` is fixed and known: it does not travel or train.
+
+    Without a gradient for ``lora_a`` no input is saved for it, so input groups cost nothing either.
+
+    Raises:
+        ScenarioError: If the cost model does not tell the two halves of a column apart.
+    """
+    half = prices.output
+    if half is None:
+        raise ScenarioError("this cost model has no prices for methods that train lora_b alone; use roofline")
+    return replace(
+        prices,
+        down_bytes=half.column_bytes,
+        up_bytes=half.column_bytes,
+        train_memory=half.train_memory,
+        train_flops=half.train_flops,
+        group_memory=np.zeros_like(prices.group_memory),
+    )
+
+
+def whole_upload(prices: Prices) -> Prices:
+    """Return the prices of a method that sends back every received column."""
+    return replace(prices, up_bytes=np.zeros_like(prices.up_bytes), held_up_bytes=prices.up_bytes)
 
 
 def _activation_bytes(shape: ModelShape, workload: Workload) -> float:

@@ -1,5 +1,7 @@
 """What crosses the wire between server and client? Payloads and changes, rounded by the number format."""
 
+from dataclasses import replace
+
 from fedsim.learn.train import LocalRun, Trained
 from fedsim.learn.versions import VersionStore
 from fedsim.lora.codec import roundtrip_adapter
@@ -11,7 +13,12 @@ from fedsim.wire import WireDtype
 def received(store: VersionStore, request: TrainRequest, dtype: WireDtype) -> Payload:
     """Return the payload as the client decodes it."""
     exact = store.payload(request)
-    return Payload(roundtrip_adapter(exact.prefix, dtype), roundtrip_adapter(exact.tail, dtype))
+    return replace(
+        exact,
+        prefix=roundtrip_adapter(exact.prefix, dtype),
+        tail=roundtrip_adapter(exact.tail, dtype),
+        merged=roundtrip_adapter(exact.merged, dtype),
+    )
 
 
 def local_run(request: TrainRequest) -> LocalRun:

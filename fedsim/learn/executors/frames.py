@@ -8,22 +8,34 @@ from safetensors.torch import load, save
 
 from fedsim.learn.train import LocalRun, Trained
 from fedsim.lora.factors import Adapter, Factors
-from fedsim.method.bundle import Payload
+from fedsim.method.bundle import LocalRule, Payload
 
 Frames = tuple[bytes, bytes]
 
 
 def pack_request(client: int, payload: Payload, run: LocalRun) -> Frames:
     """Pack what a worker needs to train one client."""
-    head = {"client": client, "run": asdict(run)}
-    return json.dumps(head).encode(), _pack({"prefix": payload.prefix, "tail": payload.tail})
+    head = {
+        "client": client,
+        "run": asdict(run),
+        "rule": asdict(payload.rule),
+        "scaling": {name: scale.hex() for name, scale in payload.scaling.items()},
+    }
+    parts = {"prefix": payload.prefix, "tail": payload.tail, "merged": payload.merged}
+    return json.dumps(head).encode(), _pack(parts)
 
 
 def unpack_request(frames: Frames) -> tuple[int, Payload, LocalRun]:
     """Undo `pack_request`."""
     head = json.loads(frames[0])
     parts = _unpack(frames[1])
-    payload = Payload(parts.get("prefix", {}), parts.get("tail", {}))
+    payload = Payload(
+        prefix=parts.get("prefix", {}),
+        tail=parts.get("tail", {}),
+        merged=parts.get("merged", {}),
+        scaling={name: float.fromhex(scale) for name, scale in head["scaling"].items()},
+        rule=LocalRule(**head["rule"]),
+    )
     return head["client"], payload, LocalRun(**head["run"])
 
 
