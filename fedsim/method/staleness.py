@@ -3,7 +3,12 @@
 Factors multiply sample weights and are *not* renormalised: an old cohort then moves the model less.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 from fedsim.errors import ScenarioError
+
+StalenessKind = Literal["constant", "polynomial", "hinge"]
 
 
 def constant(staleness: int) -> float:
@@ -37,6 +42,35 @@ def hinge(staleness: int, slope: float = 10.0, grace: int = 4) -> float:
             f"staleness hinge: expected a positive slope and a grace of at least 0, got {slope} and {grace}"
         )
     return 1.0 if staleness <= grace else 1.0 / (slope * (staleness - grace) + 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StalenessRule:
+    """One of the rules with its constants.
+
+    Args:
+        kind: Which rule.
+        exponent: Of `polynomial`.
+        slope: Of `hinge`.
+        grace: Of `hinge`: versions that cost nothing.
+    """
+
+    kind: StalenessKind = "polynomial"
+    exponent: float = 0.5
+    slope: float = 10.0
+    grace: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse wrong constants before a run begins."""
+        self(0)
+
+    def __call__(self, staleness: int) -> float:
+        """Return what an update counts for that is so many versions behind, in (0, 1]."""
+        if self.kind == "constant":
+            return constant(staleness)
+        if self.kind == "polynomial":
+            return polynomial(staleness, self.exponent)
+        return hinge(staleness, self.slope, self.grace)
 
 
 def _check(staleness: int) -> None:

@@ -1,5 +1,6 @@
 """What does the server remember between events? Ids, ranks and numbers; no tensors, no files."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,9 +8,10 @@ from typing import Literal
 from fedsim.errors import ProtocolError
 from fedsim.method.bundle import ClientMemory
 from fedsim.method.events import Spectrum
+from fedsim.method.experience import Experience
 from fedsim.method.messages import Assignment, Budget, RankPlan
 
-Stage = Literal["new", "opening", "collecting", "aggregating", "evaluating", "stopped"]
+Stage = Literal["new", "opening", "collecting", "aggregating", "evaluating", "between", "stopped"]
 FlightStatus = Literal["downloading", "working", "arrived"]
 
 
@@ -21,9 +23,10 @@ class Flight:
         assignment: What was dispatched.
         plan: The newest plan.
         budget: The budget for which that plan was made.
-        round: The round it belongs to.
+        round: The round it belongs to; under buffered pacing, the look at the fleet that sent it.
         num_examples: Size of the client's shard.
         status: Where it is.
+        arrived_at_s: Virtual time at which its update was whole; None before.
     """
 
     assignment: Assignment
@@ -32,6 +35,7 @@ class Flight:
     round: int
     num_examples: int
     status: FlightStatus
+    arrived_at_s: float | None = None
 
 
 # The table of legal transitions: event name -> statuses in which it may be told of a flight.
@@ -50,22 +54,40 @@ LEGAL_STAGES: Mapping[str, frozenset[Stage]] = {
     "Aggregated": frozenset({"aggregating"}),
     "Evaluated": frozenset({"evaluating"}),
 }
+# Where clients are at work between rounds too, the fleet is looked at whenever one of them is free.
+_OPEN: frozenset[Stage] = frozenset({"opening", "collecting", "aggregating", "evaluating"})
+MIXED_STAGES: Mapping[str, frozenset[Stage]] = {
+    **LEGAL_STAGES,
+    "FleetSeen": _OPEN,
+    "FleetGone": _OPEN,
+}
 
 
 @dataclass(slots=True)
 class ServerState:
     """Everything that one server knows.
 
+    Flights change by `launch`, `change` and `end` only: the books beside them are kept there, so that no
+    event has to walk over everything in flight.
+
     Args:
         version: Newest global version.
         round: Number of the open round; rounds without a version count too.
-        stage: What the server is doing.
+        stage: What the server is doing; `between` never outlasts an event.
         next_assignment: Next dispatch number.
-        flights: Assignment -> flight, until it is settled.
+        next_wave: Next number of a look at the fleet that dispatches, under buffered pacing.
+        flights: Assignment -> flight, until it is settled, by ascending id.
+        arrived: Flights whose update has come and waits, in the order of arrival.
+        combining: Assignments that the aggregation under way combines.
         spectra: Version -> singular values, while anything refers to the version.
         memory: Client -> what is kept of it; changes only when its update is aggregated.
+        stacked: Version -> columns per layer that were aggregated to make it and all before it.
+        experience: What selection may know of clients.
         evaluated: Newest version that has been measured.
+        measure: Whether the newest version is to be measured before anything else.
         declined: Clients that were declined in the open round, told once each.
+        look_at_s: Instant of the look at the fleet that is under way, or None.
+        awaits_arrival: Whether the server will hear of the next device that comes online.
         stopping: Reason to stop as soon as the step under way is over.
     """
 
@@ -73,12 +95,28 @@ class ServerState:
     round: int = 0
     stage: Stage = "new"
     next_assignment: int = 0
+    next_wave: int = 0
     flights: dict[int, Flight] = field(default_factory=dict)
+    arrived: dict[int, None] = field(default_factory=dict)
+    combining: tuple[int, ...] = ()
     spectra: dict[int, Spectrum] = field(default_factory=dict)
     memory: dict[int, ClientMemory] = field(default_factory=dict)
+    stacked: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    experience: Experience = field(default_factory=Experience)
     evaluated: int = -1
+    measure: bool = False
     declined: set[int] = field(default_factory=set)
+    look_at_s: float | None = None
+    awaits_arrival: bool = False
     stopping: str | None = None
+    _holders: Counter[int] = field(default_factory=Counter)
+    _by_round: dict[int, dict[int, None]] = field(default_factory=dict)
+    _counts: Counter[tuple[int, FlightStatus]] = field(default_factory=Counter)
+
+    @property
+    def at_work(self) -> int:
+        """How many assignments may still deliver."""
+        return len(self.flights) - len(self.arrived)
 
     def flight(self, assignment: int, event: str) -> Flight:
         """The flight that an event speaks of.
@@ -93,16 +131,58 @@ class ServerState:
             raise ProtocolError(f"{event} of assignment {assignment} while it is {flight.status}")
         return flight
 
+    def launch(self, flight: Flight) -> None:
+        """Enter a new flight."""
+        number = flight.assignment.id
+        self.flights[number] = flight
+        self._holders[flight.assignment.version] += 1
+        self._by_round.setdefault(flight.round, {})[number] = None
+        self._counts[flight.round, flight.status] += 1
+
+    def change(self, flight: Flight) -> None:
+        """Enter what has become of a flight."""
+        number = flight.assignment.id
+        self._leave(self.flights[number])
+        self.flights[number] = flight
+        self._counts[flight.round, flight.status] += 1
+        if flight.status == "arrived":
+            self.arrived[number] = None
+
+    def end(self, number: int) -> Flight:
+        """Strike a flight out."""
+        flight = self.flights.pop(number)
+        self._leave(flight)
+        self.arrived.pop(number, None)
+        mates = self._by_round[flight.round]
+        del mates[number]
+        if not mates:
+            del self._by_round[flight.round]
+        self._holders[flight.assignment.version] -= 1
+        if not self._holders[flight.assignment.version]:
+            del self._holders[flight.assignment.version]
+        return flight
+
+    def _leave(self, flight: Flight) -> None:
+        key = flight.round, flight.status
+        self._counts[key] -= 1
+        if not self._counts[key]:
+            del self._counts[key]
+
+    def count(self, round_number: int, *statuses: FlightStatus) -> int:
+        """How many flights of one round are in these statuses."""
+        return sum(self._counts[round_number, status] for status in statuses)
+
     def of_round(self, round_number: int, *statuses: FlightStatus) -> list[Flight]:
         """Flights of one round in these statuses, by ascending assignment id."""
-        return [
-            flight
-            for _, flight in sorted(self.flights.items())
-            if flight.round == round_number and flight.status in statuses
-        ]
+        mates = [self.flights[number] for number in self._by_round.get(round_number, ())]
+        return [flight for flight in mates if flight.status in statuses]
+
+    def older_than(self, version: int) -> list[Flight]:
+        """Flights that were dispatched with an earlier version, by ascending assignment id."""
+        if not any(held < version for held in self._holders):
+            return []
+        return [flight for flight in self.flights.values() if flight.assignment.version < version]
 
     def referenced(self, version: int) -> bool:
         """Whether the newest version, or any flight, still needs this version."""
-        return version == self.version or any(
-            flight.assignment.version == version for flight in self.flights.values()
-        )
+        return version == self.version or version in self._holders

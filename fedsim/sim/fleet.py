@@ -1,13 +1,16 @@
 """What can the server see of the fleet at one instant?"""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedsim.method.messages import DeviceReport
 from fedsim.world.device import Device
 from fedsim.world.population import Population
+
+KEPT_DEVICES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,16 @@ class Reporter:
     population: Population
     num_examples: Callable[[int], int]
     oracle: OracleWindow | None = None
+    _devices: OrderedDict[int, Device] = field(default_factory=OrderedDict)
+
+    def device(self, index: int) -> Device:
+        """Return one device; those used last are kept, since making one is slow."""
+        device = self._devices.get(index)
+        if device is None:
+            device = self._devices[index] = self.population.device(index)
+            if len(self._devices) > KEPT_DEVICES:
+                self._devices.popitem(last=False)
+        return device
 
     def report(self, device: Device, now_s: float) -> DeviceReport:
         """What this device tells at this instant."""
@@ -61,20 +74,20 @@ class FleetAt:
     Args:
         reporter: Knows the devices.
         now_s: The instant.
-        busy: Clients that are at work already.
+        present: Indices of the devices that are online, ascending.
+        busy: Device -> whether it is at work already, bool (devices,).
     """
 
     reporter: Reporter
     now_s: float
-    busy: Collection[int]
+    present: np.ndarray
+    busy: np.ndarray
 
     def online(self) -> np.ndarray:
-        """Indices of the devices that are online, idle and hold data, ascending."""
-        online = self.reporter.population.online(self.now_s)
-        if not self.busy:
-            return online
-        return online[~np.isin(online, np.fromiter(self.busy, dtype=np.int64))]
+        """Indices of the devices that are online and idle, ascending."""
+        idle: np.ndarray = self.present[~self.busy[self.present]]
+        return idle
 
     def report(self, client: int) -> DeviceReport:
         """What this device tells when it checks in now."""
-        return self.reporter.report(self.reporter.population.device(client), self.now_s)
+        return self.reporter.report(self.reporter.device(client), self.now_s)

@@ -166,13 +166,17 @@ class Scribe:
     # --- versions ---------------------------------------------------------------------------------------
 
     def aggregating(self, time_s: float, action: ev.Aggregate) -> None:
-        """The server combines updates."""
+        """The server combines updates; staleness and discounts only where versions are mixed."""
+        mixed = {"staleness": list(action.staleness), "discounts": list(action.discounts)}
+        if not action.discounts:
+            mixed = {}
         self._write(
             time_s,
             "aggregating",
             version=action.version,
             assignments=list(action.assignments),
             weights=list(action.weights),
+            **mixed,
         )
 
     def aggregated(self, event: ev.Aggregated) -> None:

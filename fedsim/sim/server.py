@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import simpy
 
 from fedsim.errors import SimulationError
@@ -64,16 +65,19 @@ class Driver:
     scribe: Scribe
     config: DriverConfig
     trips: dict[int, Trip] = field(default_factory=dict)
+    at_work: dict[int, int] = field(default_factory=dict)
     requests: dict[int, TrainRequest] = field(default_factory=dict)
     eager: dict[int, Work[Results]] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
     draining: bool = False
+    busy: np.ndarray = field(init=False)
     presence: Presence = field(init=False)
     stopped: simpy.Event = field(init=False)
 
     def __post_init__(self) -> None:
         """Prepare what depends on the timeline."""
         self.stopped = self.timeline.clock.event()
+        self.busy = np.zeros(self.reporter.population.num_devices, dtype=np.bool_)
         self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
 
     async def run(self) -> str:
@@ -119,11 +123,13 @@ class Driver:
 
     def _dispatch(self, action: ev.Dispatch) -> None:
         assignment, clock = action.assignment, self.timeline.clock
-        device = self.reporter.population.device(assignment.client)
+        device = self.reporter.device(assignment.client)
         offered, prices = assignment.offered, self.prices
         delivery = Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))
         trip = Trip(assignment, device, offered, delivery)
         self.trips[assignment.id] = trip
+        self.at_work[assignment.client] = assignment.id
+        self.busy[assignment.client] = True
         self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
         client = Client(clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s)
@@ -152,14 +158,22 @@ class Driver:
         self.feed(ev.TransferCut(now_s, trip.assignment.client, trip.phase, size, now_s - trip.phase_began_s))
 
     def _decline(self, action: ev.Decline) -> None:
-        device = self.reporter.population.device(action.client)
+        device = self.reporter.device(action.client)
         self.scribe.declined(self.timeline.now_s, device, action.reason)
 
     def _settle(self, action: ev.Settle) -> None:
         trip = self.trips.pop(action.assignment)
+        self._free(trip)
         self.requests.pop(action.assignment, None)
         self.eager.pop(action.assignment, None)
         self.scribe.settled(self.timeline.now_s, trip, action)
+
+    def _free(self, trip: Trip) -> None:
+        """A client whose update has come may be asked again, whether or not that update has been combined."""
+        client = trip.assignment.client
+        if self.at_work.get(client) == trip.assignment.id:
+            del self.at_work[client]
+            self.busy[client] = False
 
     def _report(self, trip: Trip) -> DeviceReport:
         return self.reporter.report(trip.device, self.timeline.now_s)
@@ -194,6 +208,7 @@ class Driver:
         """An update reached the server."""
         now_s = self.timeline.now_s
         self.scribe.uploaded(now_s, trip, duration_s)
+        self._free(trip)
         self.feed(ev.Uploaded(now_s, trip.assignment.id, trip.bytes_up, duration_s))
 
     def dropped(self, trip: Trip, reason: str) -> None:
@@ -216,12 +231,11 @@ class Driver:
         self.timeline.clock.process(self._at(at_s, self._see_fleet, LAST))
 
     def _see_fleet(self, now_s: float) -> None:
-        if self.server.state.stage != "opening":
+        if not self.server.listens_to("FleetSeen"):
             return  # the run ended while the server was waiting
-        busy = {trip.assignment.client for trip in self.trips.values()}
-        fleet = FleetAt(self.reporter, now_s, busy)
-        self.scribe.fleet_seen(now_s, len(self.reporter.population.online(now_s)), len(busy))
-        self.feed(ev.FleetSeen(now_s, fleet))
+        present = self.reporter.population.online(now_s)
+        self.scribe.fleet_seen(now_s, len(present), len(self.at_work))
+        self.feed(ev.FleetSeen(now_s, FleetAt(self.reporter, now_s, present, self.busy)))
 
     def _set_deadline(self, action: ev.SetDeadline) -> None:
         def fire(now_s: float) -> None:
@@ -248,10 +262,14 @@ class Driver:
             result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
         }
         weight_of = dict(zip(action.assignments, action.weights, strict=True))
+        discount_of = dict(zip(action.assignments, action.discounts, strict=False))
         combined: Combined | None = None
         if len(updates) >= max(action.minimum, 1):
             left = sum(weight_of[update.assignment] for update in updates)
-            weights = [weight_of[update.assignment] / left for update in updates]
+            weights = [
+                weight_of[update.assignment] / left * discount_of.get(update.assignment, 1.0)
+                for update in updates
+            ]
             combining = self.timeline.start(self.work.aggregator.aggregate(action.version, updates, weights))
             combined = yield self.timeline.join(combining)
         losses = {update.assignment: update.loss for update in updates if update.loss is not None}
