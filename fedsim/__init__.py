@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedsim.errors import FedsimError, InputError, ModelError, ScenarioError, TraceError
+    from fedsim.experiment.load import Run, load_run
     from fedsim.experiment.run import Result, arun, run
     from fedsim.experiment.scenario import Scenario, load_scenario
 
@@ -21,16 +22,19 @@ __all__ = [
     "InputError",
     "ModelError",
     "Result",
+    "Run",
     "Scenario",
     "ScenarioError",
     "TraceError",
     "arun",
+    "load_run",
     "load_scenario",
     "run",
 ]
 
 _HOMES = {
     "fedsim.errors": ("FedsimError", "InputError", "ModelError", "ScenarioError", "TraceError"),
+    "fedsim.experiment.load": ("Run", "load_run"),
     "fedsim.experiment.run": ("Result", "arun", "run"),
     "fedsim.experiment.scenario": ("Scenario", "load_scenario"),
 }

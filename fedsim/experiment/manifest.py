@@ -1,8 +1,14 @@
 """What must be known to run this again? Scenario, seeds, versions, traces and their hashes."""
 
 import platform
+from collections import Counter
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedsim.world.cost import Prices
 
 if TYPE_CHECKING:
     from fedsim.experiment.build import Experiment
@@ -18,7 +24,7 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
 
     Returns:
         JSON values: the resolved scenario and its hash, versions, CPU capability, trace files with hash and
-        notes, the model's real and priced shape.
+        sources, the fleet's classes, the model's real and priced shape, what a column costs.
     """
     scenario = experiment.scenario
     return {
@@ -32,6 +38,13 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         "cpu_capability": experiment.cpu_capability,
         "traces": dict(experiment.trace_hashes),
         "trace_notes": list(experiment.trace_notes),
+        "trace_sources": {
+            origin.path: {"source": origin.source, "licence": origin.licence}
+            for origin in experiment.population.origins
+        },
+        "num_devices": experiment.population.num_devices,
+        "devices_by_class": dict(sorted(Counter(experiment.population.device_classes).items())),
+        "prices": _told(experiment.prices),
         "model": experiment.shape.name,
         "num_params": experiment.shape.num_params,
         "layers": [layer.name for layer in experiment.shape.layers],
@@ -39,6 +52,18 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         "priced_num_params": experiment.priced.num_params,
         "caveats": list(experiment.caveats),
     }
+
+
+def _told(prices: Prices) -> dict[str, object]:
+    """Prices as JSON, so that whoever reads a record can tell what a plan costs; layers stand beside them."""
+    told: dict[str, object] = {}
+    for field in fields(prices):
+        value = getattr(prices, field.name)
+        if isinstance(value, np.ndarray):
+            told[field.name] = value.tolist()
+        elif isinstance(value, float):
+            told[field.name] = value
+    return told
 
 
 def _version(package: str) -> str | None:

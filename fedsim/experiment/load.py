@@ -1,0 +1,208 @@
+"""How does a script read a run? `load_run(directory)` gives the record as pandas frames.
+
+The record is read line by line, so it may be larger than memory would like; a torn last line, which a killed
+run leaves, is dropped. Nothing here imports torch.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from fedsim.errors import InputError
+from fedsim.experiment.record import EVENTS, MANIFEST, METRICS, SUMMARY
+from fedsim.experiment.tabulate import Frames, tabulate
+from fedsim.world.cost import Prices
+
+TABLES = "tables"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """The record of one run.
+
+    Args:
+        directory: Where it lies.
+        manifest: As written before the run began.
+        summary: As written at its end; None while it runs, and where it was killed.
+        prices: Of one assignment, as far as budgets are concerned; None in old records.
+        evaluations: One row per measured version, base model first.
+        assignments: One row per dispatched assignment: who, when, what it was granted and used, how it ended.
+        rounds: One row per closed round or made version.
+        plans: One row per plan; `total` and `trained` hold ranks per layer.
+        replans: One row per change of a plan.
+        declines: One row per refusal of a device.
+        fleet: One row per look at the fleet: how many devices were online and busy.
+        presence: One row per arrival or departure of a device that takes part.
+        pauses: One row per pause.
+        layer_spectra: One row per version and layer: rank and energy of the global adapter.
+        measures: One row per version that was measured beyond loss and accuracy.
+        spectra: Singular values per measured version and layer, where they were measured.
+        end_s: Virtual time of the last line.
+        reason: Why the run stopped; None where it has not.
+        num_lines: Lines of the record.
+    """
+
+    directory: Path
+    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+    prices: Prices | None
+    evaluations: pd.DataFrame
+    assignments: pd.DataFrame
+    rounds: pd.DataFrame
+    plans: pd.DataFrame
+    replans: pd.DataFrame
+    declines: pd.DataFrame
+    fleet: pd.DataFrame
+    presence: pd.DataFrame
+    pauses: pd.DataFrame
+    layer_spectra: pd.DataFrame
+    measures: pd.DataFrame
+    spectra: pd.DataFrame
+    end_s: float
+    reason: str | None
+    num_lines: int
+
+    @property
+    def is_stub(self) -> bool:
+        """Whether nothing was really trained."""
+        return self.manifest.get("executor") == "stub"
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the adapted modules, in the order of the plans."""
+        return list(self.manifest.get("layers", []))
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Every table by its name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, pd.DataFrame)}
+
+
+def load_run(path: Path | str) -> Run:
+    """Read the record of a run.
+
+    Args:
+        path: The directory of the run; it may still be running.
+
+    Raises:
+        InputError: If it is not the directory of a run, or a file of it is damaged.
+    """
+    directory = Path(path)
+    manifest = read_json(directory / MANIFEST)
+    prices = _prices(manifest)
+    frames = tabulate(read_events(directory / EVENTS), prices)
+    summary_path = directory / SUMMARY
+    return Run(
+        directory=directory,
+        manifest=manifest,
+        summary=read_json(summary_path) if summary_path.exists() else None,
+        prices=prices,
+        evaluations=_evaluations(directory / METRICS, frames),
+        **{
+            field.name: getattr(frames, field.name) for field in fields(Frames) if field.name != "evaluations"
+        },
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: If it is not there, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}; expected the folder of a run, with {MANIFEST} in it"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, found something else ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Read the record line by line; a torn last line is dropped.
+
+    Yields:
+        One object per line, with at least ``time_s`` and ``event``.
+
+    Raises:
+        InputError: If a line before the last is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return  # the run was killed, or is at work, while it wrote this line
+                yield _event(path, number, line)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected the record of a run") from error
+
+
+def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        raise InputError(
+            f"{path}:{number}: expected one JSON object per line, found a damaged one"
+        ) from error
+    if not isinstance(content, dict) or not {"time_s", "event"} <= set(content):
+        raise InputError(f"{path}:{number}: expected an object with time_s and event")
+    return content
+
+
+def write_tables(
+    run: Run, directory: Path, formats: Sequence[Literal["csv", "parquet"]] = ("csv", "parquet")
+) -> list[Path]:
+    """Write every table of a run that has rows.
+
+    Args:
+        run: As loaded.
+        directory: Made if it is not there.
+        formats: Which.
+
+    Returns:
+        The files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, frame in run.frames.items():
+        if frame.empty:
+            continue
+        if "parquet" in formats:
+            written.append(directory / f"{name}.parquet")
+            frame.to_parquet(written[-1], index=False)
+        if "csv" in formats:
+            written.append(directory / f"{name}.csv")
+            frame.to_csv(written[-1], index=False, quoting=csv.QUOTE_MINIMAL)
+    return written
+
+
+def _evaluations(path: Path, frames: Frames) -> pd.DataFrame:
+    """Take the table of metrics, which also has counts; without it, what the record says."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        return frames.evaluations
+    return table if len(table) >= len(frames.evaluations) else frames.evaluations
+
+
+def _prices(manifest: Mapping[str, Any]) -> Prices | None:
+    """Rebuild the prices that the manifest tells."""
+    told = manifest.get("prices")
+    if told is None:
+        return None
+    values: dict[str, Any] = {
+        name: np.asarray(value) if isinstance(value, list) else value for name, value in told.items()
+    }
+    return Prices(layers=tuple(manifest["layers"]), **values)
