@@ -17,11 +17,12 @@ from fedsim.learn.evaluate import EvaluationSettings, GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
+from fedsim.learn.measure import DriftGauge, DriftSettings
 from fedsim.learn.model import LoadedModel, load_model, model_shape
+from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
-from fedsim.learn.versions import VersionStore
 from fedsim.method.bundle import Method
 from fedsim.method.catalogue import build_method
 from fedsim.method.estimate import RateRule
@@ -57,6 +58,7 @@ class Experiment:
         driver_config: How the world treats clients.
         export: Writes the newest global adapter to a directory.
         close: Ends worker processes.
+        figures: Names of what is measured beyond loss and accuracy.
         caveats: What every reader of the figures must know.
     """
 
@@ -71,6 +73,7 @@ class Experiment:
     driver_config: DriverConfig
     export: Callable[[Path], None]
     close: Callable[[], Awaitable[None]]
+    figures: tuple[str, ...]
     caveats: tuple[str, ...]
 
     @property
@@ -107,7 +110,8 @@ def build(scenario: Scenario) -> Experiment:
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = roofline(priced, _workload(scenario))
     task = build_task(scenario, population.num_devices)
-    work, export, close = _real_work(scenario, seeds, method, loaded, shape, task)
+    drift = _drift_settings(scenario, seeds)
+    work, export, close = _real_work(scenario, seeds, method, loaded, shape, task, drift)
     return Experiment(
         scenario=scenario,
         population=population,
@@ -120,6 +124,7 @@ def build(scenario: Scenario) -> Experiment:
         driver_config=_driver_config(scenario),
         export=export,
         close=close,
+        figures=() if drift is None or scenario.executor.kind == "stub" else drift.figures,
         caveats=_caveats(scenario, shape, priced),
     )
 
@@ -237,8 +242,29 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
     )
 
 
+def _drift_settings(scenario: Scenario, seeds: Seeds) -> DriftSettings | None:
+    """What is measured of drift; None where nothing is."""
+    section = scenario.measure.drift
+    if section is None:
+        return None
+    return DriftSettings(
+        clients=section.clients,
+        every=section.every,
+        oracle_rank=section.oracle_rank or _rank_cap(scenario),
+        definitions=section.definition,
+        seed=seeds.seed("measure"),
+        wire_dtype=scenario.training.wire_dtype,
+    )
+
+
 def _real_work(
-    scenario: Scenario, seeds: Seeds, method: Method, loaded: LoadedModel, shape: ModelShape, task: Task
+    scenario: Scenario,
+    seeds: Seeds,
+    method: Method,
+    loaded: LoadedModel,
+    shape: ModelShape,
+    task: Task,
+    drift: DriftSettings | None,
 ) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]]]:
     """Make the three who work, how the adapter is written, and how workers end."""
     if scenario.executor.kind == "stub":
@@ -246,7 +272,7 @@ def _real_work(
     adapter = None
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
-    store = VersionStore(method, shape.layers, seeds.seed("versions"), adapter)
+    store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter)
     settings = TrainingSettings(
         batch_size=scenario.training.batch_size,
         max_length=scenario.task.max_length,
@@ -276,16 +302,24 @@ def _real_work(
     def export(directory: Path) -> None:
         export_adapter(store.export(store.versions[-1]), directory, scenario.model.base)
 
-    return RealWork(executor, store, evaluator), export, executor.close
+    if drift is None:
+        return RealWork(executor, store, evaluator), export, executor.close
+    gauge = DriftGauge(executor, store, drift)
+    return RealWork(gauge, gauge, evaluator), export, executor.close
+
+
+def _rank_cap(scenario: Scenario) -> int:
+    """Most columns of a layer that the method keeps, where it says so."""
+    rank_cap = scenario.method.options.get("rank_cap", 64)
+    if not isinstance(rank_cap, int):
+        raise ScenarioError(f"method.options.rank_cap: expected a whole number, got {rank_cap!r}")
+    return rank_cap
 
 
 def _stub_work(
     scenario: Scenario, seeds: Seeds, shape: ModelShape
 ) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]]]:
-    rank_cap = scenario.method.options.get("rank_cap", 64)
-    if not isinstance(rank_cap, int):
-        raise ScenarioError(f"method.options.rank_cap: expected a whole number, got {rank_cap!r}")
-    aggregator = StubAggregator(shape, seeds, scenario.executor.stub.exponent, rank_cap)
+    aggregator = StubAggregator(shape, seeds, scenario.executor.stub.exponent, _rank_cap(scenario))
 
     async def close() -> None:
         """Nothing runs."""

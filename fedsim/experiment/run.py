@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from fedsim.experiment.record import (
     write_json,
 )
 from fedsim.experiment.scenario import Scenario, load_scenario
+from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
 from fedsim.sim.server import Driver
@@ -40,6 +41,7 @@ class Result:
         tally: Counts over the record.
         virtual_s: Virtual time of the last line.
         wall_s: Seconds that the run took on this machine; not part of the record.
+        utilisation: How much of their budgets the assignments used.
     """
 
     directory: Path
@@ -49,6 +51,7 @@ class Result:
     tally: Tally
     virtual_s: float
     wall_s: float
+    utilisation: Mapping[str, object]
 
 
 def run(
@@ -78,9 +81,10 @@ async def arun(
     try:
         directory = claim_directory(None if out is None else Path(out), scenario.name, scenario.seed)
         write_json(directory / MANIFEST, manifest(experiment))
-        recorder = Recorder(directory)
+        recorder = Recorder(directory, experiment.figures)
+        utilisation = Utilisation(experiment.prices)
         try:
-            reason, virtual_s = await simulate(experiment, [recorder, *instruments])
+            reason, virtual_s = await simulate(experiment, [recorder, utilisation, *instruments])
         finally:
             recorder.close()
         experiment.export(directory / ADAPTER)
@@ -94,6 +98,7 @@ async def arun(
         tally=recorder.tally,
         virtual_s=virtual_s,
         wall_s=time.monotonic() - began_s,
+        utilisation=utilisation.summary(),
     )
     write_json(directory / SUMMARY, summary(result))
     return result
@@ -135,6 +140,7 @@ def summary(result: Result) -> dict[str, object]:
         "aggregated_by_class": dict(result.tally.by_class),
         "bytes_down": result.tally.bytes_down,
         "bytes_up": result.tally.bytes_up,
+        "utilisation": dict(result.utilisation),
         "first": result.evaluations[0] if result.evaluations else None,
         "last": result.evaluations[-1] if result.evaluations else None,
     }
