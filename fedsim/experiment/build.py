@@ -1,6 +1,5 @@
 """How does a scenario become objects? The only place that knows concrete classes of every package."""
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from fedsim.errors import ScenarioError
 from fedsim.experiment.fleet import build_population
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import TaskSection
+from fedsim.experiment.serving import server_config
 from fedsim.learn.data import EmbeddedTask, Task
 from fedsim.learn.e2e import e2e_task
 from fedsim.learn.evaluate import EvaluationSettings, GlobalEvaluator
@@ -25,10 +25,7 @@ from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 from fedsim.method.bundle import Method
 from fedsim.method.catalogue import build_method
-from fedsim.method.estimate import RateRule
-from fedsim.method.pacing import SyncPacing
-from fedsim.method.select import UniformSelect
-from fedsim.method.server import Server, ServerConfig, StopRule
+from fedsim.method.server import Server
 from fedsim.seeds import Seeds
 from fedsim.sim.fleet import OracleWindow, Reporter
 from fedsim.sim.server import DriverConfig, RealWork
@@ -39,7 +36,6 @@ from fedsim.world.population import Population
 from fedsim.world.shape import ModelShape
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MBIT = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ def build(scenario: Scenario) -> Experiment:
     loaded = load_model(scenario.model.base, scenario.model.device)
     shape = model_shape(loaded, _targets(scenario))
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
-    prices = roofline(priced, _workload(scenario))
+    prices = method.charge(roofline(priced, _workload(scenario)))
     task = build_task(scenario, population.num_devices)
     drift = _drift_settings(scenario, seeds)
     work, export, close = _real_work(scenario, seeds, method, loaded, shape, task, drift)
@@ -118,7 +114,7 @@ def build(scenario: Scenario) -> Experiment:
         shape=shape,
         priced=priced,
         prices=prices,
-        server=Server(_server_config(scenario, seeds, method, prices)),
+        server=Server(server_config(scenario, seeds, method, prices)),
         reporter=Reporter(population, task.num_examples, _oracle(scenario)),
         work=work,
         driver_config=_driver_config(scenario),
@@ -176,54 +172,6 @@ def _workload(scenario: Scenario) -> Workload:
         optimizer_bytes=cost.optimizer_bytes,
         activation_bytes=cost.activation_bytes,
     )
-
-
-def _server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Prices) -> ServerConfig:
-    server, stop = scenario.server, scenario.stop
-    return ServerConfig(
-        method=method,
-        pacing=SyncPacing(
-            server.cohort, server.over_selection, server.min_updates, server.deadline_s, server.surplus
-        ),
-        select=UniformSelect(seeds),
-        prices=prices,
-        rates=_rates(scenario),
-        seeds=seeds,
-        steps=scenario.training.local_steps,
-        learning_rate=_learning_rate(scenario),
-        download_window_s=server.download_window_s,
-        replan=server.replan,
-        replan_threshold=server.replan_threshold,
-        evaluate_every=scenario.evaluation.every,
-        stop=StopRule(stop.rounds, stop.target_loss),
-    )
-
-
-def _rates(scenario: Scenario) -> RateRule:
-    server = scenario.server
-    initial = {
-        name: (
-            (section.initial_down_mbps or server.initial_down_mbps) * MBIT,
-            (section.initial_up_mbps or server.initial_up_mbps) * MBIT,
-        )
-        for name, section in scenario.fleet.classes.items()
-    }
-    default = (server.initial_down_mbps * MBIT, server.initial_up_mbps * MBIT)
-    return RateRule(server.estimator, initial, default)
-
-
-def _learning_rate(scenario: Scenario) -> Callable[[int], float]:
-    """Linear from the first version to the last planned one."""
-    first, factor = scenario.training.learning_rate, scenario.training.final_learning_rate_factor
-    rounds = scenario.stop.rounds
-    if rounds is None:
-        if not math.isclose(factor, 1.0):
-            raise scenario.error(
-                "training.final_learning_rate_factor",
-                f"expected stop.rounds to be set, so that a decay to {factor:g} has an end; set it or use 1",
-            )
-        return lambda _version: first
-    return lambda version: first * (1.0 - (1.0 - factor) * min(version / max(rounds - 1, 1), 1.0))
 
 
 def _oracle(scenario: Scenario) -> OracleWindow | None:

@@ -24,13 +24,13 @@ from fedsim.experiment.sections import (
     MethodSection,
     ModelSection,
     Section,
-    ServerSection,
     ShardsSection,
     StopSection,
     TaskSection,
     TrainingSection,
     Word,
 )
+from fedsim.experiment.server_section import PAUSE_NEEDS, ServerSection, ends_by_itself, pacing_misfits
 from fedsim.experiment.yaml_source import Source, merge, override, read_source
 
 PATH_KEYS = (
@@ -152,9 +152,8 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Yield values that contradict each other: the key to change, and why."""
     yield from _fleet_misfits(scenario.fleet, scenario.server)
     yield from _task_misfits(scenario.task)
-    server, training, stop = scenario.server, scenario.training, scenario.stop
-    if server.min_updates > server.cohort:
-        yield "server.min_updates", f"expected at most the cohort, {server.cohort}, got {server.min_updates}"
+    yield from pacing_misfits(scenario.server)
+    training, stop = scenario.training, scenario.stop
     if stop.rounds is None and stop.hours is None:
         yield "stop", "expected rounds or hours, or the run would never end"
     if training.final_learning_rate_factor < 1 and stop.rounds is None:
@@ -162,8 +161,8 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 
 def _fleet_misfits(fleet: FleetSection, server: ServerSection) -> Iterator[tuple[str, str]]:
-    if fleet.on_interrupt == "pause" and server.deadline_s is None:
-        yield "fleet.on_interrupt", "pause needs server.deadline, or a device that stays away holds its round"
+    if fleet.on_interrupt == "pause" and not ends_by_itself(server):
+        yield "fleet.on_interrupt", PAUSE_NEEDS[server.pacing]
     if fleet.availability is None and fleet.availability_policy != "always":
         yield "fleet.availability", "required, unless fleet.availability_policy is always"
 

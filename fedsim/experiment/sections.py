@@ -217,42 +217,6 @@ class MethodSection(Section):
     options: Annotated[dict[str, Any], BeforeValidator(_read_options)] = {}
 
 
-class ServerSection(Section):
-    """Pacing, selection and budgets.
-
-    Args:
-        pacing: When the server aggregates.
-        select: Who is asked.
-        cohort: Updates wanted per round.
-        over_selection: Clients asked, as a multiple of the cohort.
-        deadline_s: When a round closes at the latest, YAML ``deadline``; never where None.
-        min_updates: Fewest updates that make a new version.
-        surplus: Whether clients still at work when the cohort is full are told to stop or arrive late.
-        download_window_s: Seconds of download a budget allows for, YAML ``download_window``.
-        estimator: How the server guesses rates; ``oracle`` reads the traces.
-        initial_down_mbps: First guess about downloads where the class has none.
-        initial_up_mbps: First guess about uploads where the class has none.
-        replan: Whether a budget that moves changes plans of clients that wait or download.
-        replan_threshold: Relative move of a budget that counts.
-        progress_every_s: How often a downloading client reports, YAML ``progress_every``.
-    """
-
-    pacing: Literal["sync"] = "sync"
-    select: Literal["uniform"] = "uniform"
-    cohort: Count = 10
-    over_selection: Annotated[float, Field(ge=1, le=100)] = 1.0
-    deadline_s: PositiveDuration | None = Field(default=None, alias="deadline")
-    min_updates: Count = 1
-    surplus: Literal["recall", "finish"] = "recall"
-    download_window_s: PositiveDuration = Field(default=120.0, alias="download_window")
-    estimator: Literal["harmonic", "last", "ewma", "oracle"] = "harmonic"
-    initial_down_mbps: Positive = 10.0
-    initial_up_mbps: Positive = 5.0
-    replan: bool = True
-    replan_threshold: Positive = 0.2
-    progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")
-
-
 class TrainingSection(Section):
     """Local training on a client.
 
