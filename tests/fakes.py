@@ -37,7 +37,7 @@ class ToyMethod:
     def allocate(self, spectrum, budgets, prices, fresh_rank, standings=None):
         return [self._plan(budget, prices, (0,) * len(prices.layers)) for budget in budgets]
 
-    def replan(self, spectrum, budget, prices, received):
+    def replan(self, spectrum, budget, prices, received, standing=None):
         return self._plan(budget, prices, received)
 
     def gate(self, memory: ClientMemory | None, version: int) -> float:

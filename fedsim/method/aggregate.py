@@ -89,9 +89,8 @@ def aggregate(
     Source:
         docs/design.md, coverage identity. With coverage 1 it is the unbiased rule of FedHL, arXiv 2505.18494.
     """
-    _check(updates, weights)
     versions = {**(earlier or {}), state.version: state}
-    ordered = sorted(zip(updates, weights, strict=True), key=lambda pair: pair[0].assignment)
+    ordered = in_order(updates, weights)
     basis = {}
     for index, layer in enumerate(state.shapes):
         parts = [_contribution(update, weight, versions, index, layer) for update, weight in ordered]
@@ -114,9 +113,22 @@ def alignments(
         Assignment id -> cosine in [-1, 1]; 0 for an update that changed nothing.
     """
     versions = {**(earlier or {}), state.version: state}
-    ordered = sorted(zip(updates, weights, strict=True), key=lambda pair: pair[0].assignment)
+    ordered = in_order(updates, weights)
+    return cosines(ordered, [update_factors(update, versions) for update, _ in ordered])
+
+
+def cosines(ordered: Sequence[tuple[Update, float]], adapters: Sequence[Adapter]) -> dict[int, float]:
+    """Return the cosine of each adapter with the weighted sum of all, over all layers together.
+
+    Args:
+        ordered: Updates and their weights.
+        adapters: What each stands for, as factors.
+
+    Returns:
+        Assignment id -> cosine in [-1, 1]; 0 for a zero adapter.
+    """
     gram = torch.zeros(len(ordered), len(ordered), dtype=torch.float64)
-    for layer_gram in grams([update_factors(update, versions) for update, _ in ordered]).values():
+    for layer_gram in grams(adapters).values():
         gram += layer_gram
     share = torch.tensor([weight for _, weight in ordered], dtype=torch.float64)
     inner = gram @ share
@@ -128,18 +140,39 @@ def alignments(
     }
 
 
+def in_order(updates: Sequence[Update], weights: Sequence[float]) -> list[tuple[Update, float]]:
+    """Put updates into the order of their assignments, so that sums do not depend on who came first."""
+    check_weights(updates, weights)
+    return sorted(zip(updates, weights, strict=True), key=lambda pair: pair[0].assignment)
+
+
+def weighted(factors: Factors, weight: float) -> Factors:
+    """Multiply the product of two factors, evenly on both sides."""
+    root = math.sqrt(weight)
+    return Factors(lora_a=factors.lora_a * root, lora_b=factors.lora_b * root)
+
+
+def trained_factors(
+    update: Update, versions: Mapping[int, BasisState], index: int, layer: LayerShape
+) -> Factors:
+    """Return one layer of a client's prefix after training, on the server's own exact start."""
+    trained = update.plan.trained[index]
+    start = received_columns(version_of(versions, update.base_version), layer, trained)
+    return add(start, change_of(update, layer, trained))
+
+
 def update_factors(update: Update, versions: Mapping[int, BasisState]) -> Adapter:
     """Return thin factors of what an update does to the product, after minus before, per trained layer."""
-    state = _version(versions, update.base_version)
+    state = version_of(versions, update.base_version)
     result = {}
     for layer, trained in zip(state.shapes, update.plan.trained, strict=True):
         if trained:
             start = received_columns(state, layer, trained)
-            result[layer.name] = moved(start, _change(update, layer, trained))
+            result[layer.name] = moved(start, change_of(update, layer, trained))
     return result
 
 
-def _check(updates: Sequence[Update], weights: Sequence[float]) -> None:
+def check_weights(updates: Sequence[Update], weights: Sequence[float]) -> None:
     """Refuse weights that are no partition of at most one."""
     if len(updates) != len(weights) or not updates:
         raise ProtocolError(
@@ -149,7 +182,7 @@ def _check(updates: Sequence[Update], weights: Sequence[float]) -> None:
         raise ProtocolError(f"aggregate: expected weights that sum to at most 1, got {list(weights)}")
 
 
-def _version(versions: Mapping[int, BasisState], version: int) -> BasisState:
+def version_of(versions: Mapping[int, BasisState], version: int) -> BasisState:
     """Find a version that an update started from."""
     if version not in versions:
         raise ProtocolError(
@@ -158,7 +191,7 @@ def _version(versions: Mapping[int, BasisState], version: int) -> BasisState:
     return versions[version]
 
 
-def _change(update: Update, layer: LayerShape, trained: int) -> Factors:
+def change_of(update: Update, layer: LayerShape, trained: int) -> Factors:
     """Return the change of a trained prefix; a layer that is not in the upload did not change."""
     change = (update.change or {}).get(layer.name)
     if change is None:
@@ -176,8 +209,8 @@ def _contribution(
 ) -> _Contribution:
     """Look up what one client started from and changed in one layer."""
     trained = update.plan.trained[index]
-    start = received_columns(_version(versions, update.base_version), layer, trained)
-    return _Contribution(update.base_version, weight, start, _change(update, layer, trained))
+    start = received_columns(version_of(versions, update.base_version), layer, trained)
+    return _Contribution(update.base_version, weight, start, change_of(update, layer, trained))
 
 
 def _next_basis(
@@ -194,9 +227,7 @@ def _next_basis(
         for version in sorted({part.version for part in parts} - {current})
     ]
     for part in parts:
-        root = math.sqrt(part.weight)
-        after = add(part.start, part.change)
-        stacks.append(Factors(lora_a=after.lora_a * root, lora_b=after.lora_b * root))
+        stacks.append(weighted(add(part.start, part.change), part.weight))
     return compact_svd(stack(stacks), max_rank)
 
 

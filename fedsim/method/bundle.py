@@ -214,7 +214,12 @@ class Replan(Protocol):
     """How much rank does a client get now, given the columns that have already arrived?"""
 
     def __call__(
-        self, spectrum: Spectrum, budget: Budget, prices: Prices, received: tuple[int, ...]
+        self,
+        spectrum: Spectrum,
+        budget: Budget,
+        prices: Prices,
+        received: tuple[int, ...],
+        standing: Standing | None = None,
     ) -> RankPlan | Infeasible:
         """Return a plan that keeps every received column.
 

@@ -16,25 +16,22 @@ Differs from the source:
     * The alignment score is the cosine of updates instead of whole adapters.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import get_args
-
-import numpy as np
+from typing import Literal, get_args
 
 from fedsim.errors import ScenarioError
-from fedsim.lora.basis import balanced, compact_svd, zero_basis
-from fedsim.lora.factors import Adapter, Factors
 from fedsim.method import aggregate as aggregation
-from fedsim.method.allocate import Allocation, AllocationRule, Energy, Overflow, allocate, replan
-from fedsim.method.bundle import BasisState, Infeasible, Method, Payload, Standing
-from fedsim.method.events import Spectrum
-from fedsim.method.messages import Budget, RankPlan
+from fedsim.method import spectral
+from fedsim.method.allocate import Allocation, AllocationRule, Energy, Overflow
+from fedsim.method.bundle import LocalRule, Method
+from fedsim.method.decoupled import Decoupled
 from fedsim.method.options import Option, check_options
+from fedsim.method.returned import with_returned_tail
 from fedsim.method.tail import tail_gate
-from fedsim.world.cost import Prices
-from fedsim.world.shape import LayerShape
+
+Tail = Literal["frozen", "none", "returned_gated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +48,8 @@ class FedHeraOptions:
         beta: How fast an alignment score is forgotten per version.
         allocation: Order in which columns are offered.
         coupled: Train every received column: no frozen tail.
+        tail: What becomes of columns that are not trained. ``frozen`` is FedHera. Ablations: ``none`` does
+            not send them; ``returned_gated`` sends them back scaled by the gate, and averages them.
     """
 
     rank_cap: int = 64
@@ -62,6 +61,7 @@ class FedHeraOptions:
     beta: float = 0.9
     allocation: Allocation = "water_filling"
     coupled: bool = False
+    tail: Tail = "frozen"
 
 
 _KNOWN: dict[str, Option] = {
@@ -74,6 +74,7 @@ _KNOWN: dict[str, Option] = {
     "beta": Option("number", high=1.0),
     "allocation": Option("choice", choices=get_args(Allocation)),
     "coupled": Option("yes or no"),
+    "tail": Option("choice", choices=get_args(Tail)),
 }
 
 
@@ -104,92 +105,23 @@ def assemble(options: FedHeraOptions) -> Method:
     shared = {field.name for field in fields(AllocationRule)} & {field.name for field in fields(options)}
     rule = AllocationRule(**{name: value for name, value in asdict(options).items() if name in shared})
 
-    def allocate_cohort(
-        spectrum: Spectrum,
-        budgets: Sequence[Budget],
-        prices: Prices,
-        fresh_rank: int | None,
-        standings: Sequence[Standing] | None = None,
-    ) -> list[RankPlan | Infeasible]:
-        del standings  # a plan follows from the budget alone
-        return allocate(spectrum, budgets, prices, fresh_rank, rule)
-
-    def replan_client(
-        spectrum: Spectrum, budget: Budget, prices: Prices, received: tuple[int, ...]
-    ) -> RankPlan | Infeasible:
-        return replan(spectrum, budget, prices, received, rule)
-
-    return Method(
+    allocation = Decoupled(rule, with_tail=options.tail != "none")
+    gate = partial(tail_gate, warmup=float(options.tail_warmup), decay=float(options.beta))
+    aggregate = partial(aggregation.aggregate, max_rank=options.rank_cap)
+    method = Method(
         name="fedhera",
-        allocate=allocate_cohort,
-        replan=replan_client,
-        gate=partial(tail_gate, warmup=float(options.tail_warmup), decay=float(options.beta)),
-        init=partial(initial_state, max_rank=options.rank_cap),
-        redistribute=redistribute,
-        aggregate=partial(aggregation.aggregate, max_rank=options.rank_cap),
-        spectrum=spectrum_of,
+        allocate=allocation.allocate,
+        replan=allocation.replan,
+        gate=gate,
+        init=partial(spectral.initial_state, max_rank=options.rank_cap),
+        redistribute=spectral.redistribute,
+        aggregate=aggregate,
+        spectrum=spectral.spectrum_of,
         align=aggregation.alignments,
-        export=export,
+        export=spectral.export,
     )
-
-
-def initial_state(
-    shapes: tuple[LayerShape, ...], seed: int, adapter: Adapter | None, *, max_rank: int
-) -> BasisState:
-    """Return version 0: zero, or the decomposition of an adapter.
-
-    Raises:
-        ScenarioError: If the adapter has a layer that the model lacks, or one of another shape.
-    """
-    start = {} if adapter is None else adapter
-    unknown = sorted(set(start) - {layer.name for layer in shapes})
-    if unknown:
-        raise ScenarioError(
-            f"initial adapter: expected layers that carry an adapter in this model, got {unknown[0]!r}"
-        )
-    return BasisState(
-        version=0,
-        basis={
-            layer.name: compact_svd(_fitting(start[layer.name], layer), max_rank)
-            if layer.name in start
-            else zero_basis(layer.d_in, layer.d_out)
-            for layer in shapes
-        },
-        shapes=shapes,
-        seed=seed,
-    )
-
-
-def _fitting(factors: Factors, layer: LayerShape) -> Factors:
-    """Refuse factors of another shape than the layer."""
-    if (factors.d_in, factors.d_out) != (layer.d_in, layer.d_out):
-        raise ScenarioError(
-            f"initial adapter, {layer.name}: expected {layer.d_out} x {layer.d_in}, "
-            f"got {factors.d_out} x {factors.d_in}"
-        )
-    return factors
-
-
-def redistribute(state: BasisState, plan: RankPlan, seed: int) -> Payload:
-    """Return the columns that a plan grants, split into trained prefix and frozen tail.
-
-    All clients of a version get the same columns, so `seed` has no effect on them.
-    """
-    del seed
-    prefix, tail = {}, {}
-    for layer, total, trained in zip(state.shapes, plan.total, plan.trained, strict=True):
-        prefix[layer.name], tail[layer.name] = aggregation.split_plan(state, layer, total, trained)
-    return Payload(prefix=prefix, tail=tail)
-
-
-def spectrum_of(state: BasisState) -> Spectrum:
-    """Return the singular values per layer."""
-    return {
-        layer.name: np.asarray(state.basis[layer.name].sigma.numpy(), dtype=np.float64)
-        for layer in state.shapes
-    }
-
-
-def export(state: BasisState) -> Adapter:
-    """Return the global adapter as balanced factors, scaling 1."""
-    return {layer.name: balanced(state.basis[layer.name]) for layer in state.shapes}
+    if options.tail == "none":
+        return replace(method, redistribute=spectral.redistribute_trained)
+    if options.tail == "returned_gated":
+        return with_returned_tail(method, LocalRule(tail="returned_gated"))
+    return method

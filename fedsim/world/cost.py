@@ -99,6 +99,8 @@ class Prices:
         base_flops: FLOP of the frozen base, all local steps.
         merge_bytes: Per column that is folded into the base, int64 (L,); None: as `down_bytes`.
         held_up_bytes: Sent back per received column, trained or not, int64 (L,); None: nothing.
+        dense_columns: How many columns cost as many bytes as the dense matrix of their layer, rounded up,
+            int64 (L,); None: nothing is ever sent dense.
         output: Prices of the output half of a column; None where a cost model does not tell them apart.
     """
 
@@ -115,6 +117,7 @@ class Prices:
     base_flops: float
     merge_bytes: np.ndarray | None = None
     held_up_bytes: np.ndarray | None = None
+    dense_columns: np.ndarray | None = None
     output: OutputPrices | None = None
 
     def merged_bytes(self, merged: Sequence[int]) -> int:
@@ -203,6 +206,13 @@ def roofline(shape: ModelShape, workload: Workload) -> Prices:
         tail_flops=4.0 * u * tokens * steps,
         train_flops=2.0 * u * tokens * steps,
         base_flops=tokens * steps * (4.0 * shape.matmul_params + attention_flops),
+        dense_columns=np.array(
+            [
+                -(-vector_bytes(layer.d_in * layer.d_out, workload.wire_dtype) // size)
+                for layer, size in zip(shape.layers, column // copies, strict=True)
+            ],
+            dtype=np.int64,
+        ),
         output=OutputPrices(
             output_column, d_out * state_bytes + adapter_inputs, 2.0 * d_out * tokens * steps
         ),

@@ -1,0 +1,183 @@
+"""How much rank does a client get that trains all it receives? The largest common rank of its layers.
+
+Every method without a frozen tail uses this: one rank for all layers of a client, as large as bytes, memory
+and seconds allow together. Sums are exact integers, as in `fedsim.method.allocate`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedsim.method.bundle import Infeasible, Standing
+from fedsim.method.events import Spectrum
+from fedsim.method.ledger import Ledger, open_ledger
+from fedsim.method.messages import Budget, RankPlan
+from fedsim.method.walk import MEMORY
+from fedsim.world.cost import Prices
+
+Merged = Callable[[Spectrum, Prices, Standing], tuple[int, ...]]
+"""Columns per layer that a client receives for its base, besides those that it trains."""
+
+UNKNOWN = Standing(None, ())
+
+
+def nothing_merged(spectrum: Spectrum, prices: Prices, standing: Standing) -> tuple[int, ...]:
+    """Send nothing for the base."""
+    del spectrum, prices, standing
+    return ()
+
+
+def what_was_missed(spectrum: Spectrum, prices: Prices, standing: Standing) -> tuple[int, ...]:
+    """Send what brings the base of a client up to the newest version, in the cheapest of three forms.
+
+    The stacks that it missed; the whole global term, compressed to its rank; or that term as a dense matrix,
+    priced in columns. A client of which nothing is known holds the bare base.
+    """
+    whole = np.array([len(spectrum.get(name, ())) for name in prices.layers], dtype=np.int64)
+    if prices.dense_columns is not None:
+        whole = np.minimum(whole, prices.dense_columns)
+    if standing.memory is not None:
+        missed = standing.missed or (0,) * len(whole)
+        whole = np.minimum(whole, np.asarray(missed, dtype=np.int64))
+    return tuple(whole.tolist()) if whole.any() else ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommonRank:
+    """The allocation rule of methods that train every received column.
+
+    Args:
+        cap: Largest rank of a client.
+        least: Smallest; a client that cannot carry it is declined. Equal to `cap` where all have one rank.
+        merged: What is received for the base on top.
+        sent: Columns per layer that are received in all, the rest of them for the base; None: only what is
+            trained.
+    """
+
+    cap: int
+    least: int = 1
+    merged: Merged = nothing_merged
+    sent: int | None = None
+
+    def allocate(
+        self,
+        spectrum: Spectrum,
+        budgets: Sequence[Budget],
+        prices: Prices,
+        fresh_rank: int | None,
+        standings: Sequence[Standing] | None = None,
+    ) -> list[RankPlan | Infeasible]:
+        """Plan a cohort; satisfies `fedsim.method.bundle.Allocate`. There is no floor of fresh columns."""
+        del fresh_rank
+        known = standings if standings is not None else [UNKNOWN] * len(budgets)
+        nothing = np.zeros(len(prices.layers), dtype=np.int64)
+        return [
+            self._plan(
+                open_budget(budget, prices, merged), nothing, merged, _capped(self.cap, standing), self.sent
+            )
+            for budget, standing in zip(budgets, known, strict=True)
+            for merged in [self.merged(spectrum, prices, standing)]
+        ]
+
+    def replan(
+        self,
+        spectrum: Spectrum,
+        budget: Budget,
+        prices: Prices,
+        received: tuple[int, ...],
+        standing: Standing | None = None,
+    ) -> RankPlan | Infeasible:
+        """Plan one client again; received columns that it can no longer train stay unused.
+
+        Satisfies `fedsim.method.bundle.Replan`.
+        """
+        del spectrum
+        there = np.asarray(received, dtype=np.int64)
+        ledger = open_ledger(budget, prices).keeping(there)
+        if ledger.is_short_of_memory:
+            return Infeasible("memory")
+        if ledger.is_short_of_time:
+            return Infeasible("time")
+        return self._plan(ledger, there, (), _capped(self.cap, standing or UNKNOWN), None)
+
+    def _plan(
+        self,
+        ledger: Ledger | Infeasible,
+        there: np.ndarray,
+        merged: tuple[int, ...],
+        cap: int,
+        sent: int | None,
+    ) -> RankPlan | Infeasible:
+        if isinstance(ledger, Infeasible):
+            return ledger
+        rank = _largest(ledger, there, cap, sent)
+        if rank < max(self.least, 1):
+            return Infeasible("no column")
+        total = tuple(np.maximum(there, rank).tolist())
+        if sent is not None:
+            merged = tuple(sent - held for held in total)
+        return RankPlan(total, (rank,) * len(total), merged)
+
+
+def largest_rank(budget: Budget, prices: Prices, cap: int) -> int:
+    """Return the largest common rank up to `cap` that one budget allows; 0 if none."""
+    ledger = open_budget(budget, prices, ())
+    if isinstance(ledger, Infeasible):
+        return 0
+    return _largest(ledger, np.zeros(len(prices.layers), dtype=np.int64), cap, None)
+
+
+def fleet_rank(budgets: Sequence[Budget], prices: Prices, cap: int) -> int:
+    """Return the smallest of the devices' largest ranks; devices that can carry no column do not count.
+
+    Args:
+        budgets: One for each device of the fleet.
+        prices: Price list.
+        cap: Largest rank.
+
+    Returns:
+        At least 1; 1 where no device can carry a column, so that each of them is declined by itself.
+    """
+    ranks = [largest_rank(budget, prices, cap) for budget in dict.fromkeys(budgets)]
+    return min((rank for rank in ranks if rank), default=1)
+
+
+def open_budget(budget: Budget, prices: Prices, merged: Sequence[int]) -> Ledger | Infeasible:
+    """Open the ledger of a client that also receives columns for its base."""
+    ledger = open_ledger(budget, prices)
+    if (ledger.limit < 0).any():
+        return Infeasible("base")
+    extra = prices.merged_bytes(merged)
+    if not extra:
+        return ledger
+    left = replace(
+        budget,
+        download_bytes=budget.download_bytes - extra,
+        seconds=budget.seconds - 8.0 * extra / budget.download_bps,
+    )
+    ledger = open_ledger(left, prices)
+    return Infeasible("no column") if (ledger.limit < 0).any() else ledger
+
+
+def _capped(cap: int, standing: Standing) -> int:
+    """Return the cap of a client, lower where it was pruned."""
+    rank = None if standing.memory is None else standing.memory.rank
+    return cap if rank is None else min(cap, rank)
+
+
+def _largest(ledger: Ledger, there: np.ndarray, cap: int, sent: int | None) -> int:
+    """Return the largest rank that all layers can train at once; 0 if none.
+
+    Where `sent` columns arrive whatever the rank, the others cost their way over the link and nothing else.
+    """
+    link = ledger.receive - ledger.hold
+    group_cost = ledger.charges.cost[np.unique(ledger.charges.group)].sum()
+    for rank in range(cap, 0, -1):
+        price = (ledger.receive * np.maximum(0, rank - there) + ledger.train * rank).sum(axis=1)
+        price[MEMORY] += group_cost
+        if sent is not None:
+            price += (link * (sent - rank)).sum(axis=1)
+        if (price <= ledger.limit).all():
+            return rank
+    return 0

@@ -1,0 +1,59 @@
+"""The allocation of methods with a frozen tail, bound to its rule: satisfies `Allocate` and `Replan`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedsim.method.allocate import AllocationRule, allocate, replan
+from fedsim.method.bundle import Infeasible, Standing
+from fedsim.method.events import Spectrum
+from fedsim.method.messages import Budget, RankPlan
+from fedsim.world.cost import Prices
+
+
+@dataclass(frozen=True, slots=True)
+class Decoupled:
+    """Water-filling, or one of its ablations, for a cohort and for one client again.
+
+    Args:
+        rule: How ranks are bought.
+        with_tail: Whether clients receive columns that they do not train.
+    """
+
+    rule: AllocationRule
+    with_tail: bool = True
+
+    def allocate(
+        self,
+        spectrum: Spectrum,
+        budgets: Sequence[Budget],
+        prices: Prices,
+        fresh_rank: int | None,
+        standings: Sequence[Standing] | None = None,
+    ) -> list[RankPlan | Infeasible]:
+        """Plan a cohort; a plan follows from the budget alone."""
+        del standings
+        plans = allocate(spectrum, budgets, prices, fresh_rank, self.rule)
+        return plans if self.with_tail else [_without_tail(plan, ()) for plan in plans]
+
+    def replan(
+        self,
+        spectrum: Spectrum,
+        budget: Budget,
+        prices: Prices,
+        received: tuple[int, ...],
+        standing: Standing | None = None,
+    ) -> RankPlan | Infeasible:
+        """Plan one client again, keeping what has arrived."""
+        del standing
+        plan = replan(spectrum, budget, prices, received, self.rule)
+        return plan if self.with_tail else _without_tail(plan, received)
+
+
+def _without_tail(plan: RankPlan | Infeasible, received: tuple[int, ...]) -> RankPlan | Infeasible:
+    """Leave out what is not trained, except for what has arrived already."""
+    if isinstance(plan, Infeasible):
+        return plan
+    there = received or (0,) * len(plan.total)
+    return replace(plan, total=tuple(np.maximum(plan.trained, there).tolist()))
