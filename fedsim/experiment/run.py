@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedsim.experiment.build import Experiment, build
+from fedsim.experiment.fairness import Fairness
 from fedsim.experiment.manifest import manifest
 from fedsim.experiment.record import (
     ADAPTER,
@@ -42,6 +43,7 @@ class Result:
         virtual_s: Virtual time of the last line.
         wall_s: Seconds that the run took on this machine; not part of the record.
         utilisation: How much of their budgets the assignments used.
+        fairness: How updates spread over the fleet.
     """
 
     directory: Path
@@ -52,6 +54,7 @@ class Result:
     virtual_s: float
     wall_s: float
     utilisation: Mapping[str, object]
+    fairness: Mapping[str, object]
 
 
 def run(
@@ -83,8 +86,9 @@ async def arun(
         write_json(directory / MANIFEST, manifest(experiment))
         recorder = Recorder(directory, experiment.figures)
         utilisation = Utilisation(experiment.prices)
+        fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
         try:
-            reason, virtual_s = await simulate(experiment, [recorder, utilisation, *instruments])
+            reason, virtual_s = await simulate(experiment, [recorder, utilisation, fairness, *instruments])
         finally:
             recorder.close()
         experiment.export(directory / ADAPTER)
@@ -99,6 +103,7 @@ async def arun(
         virtual_s=virtual_s,
         wall_s=time.monotonic() - began_s,
         utilisation=utilisation.summary(),
+        fairness=fairness.summary(),
     )
     write_json(directory / SUMMARY, summary(result))
     return result
@@ -141,6 +146,7 @@ def summary(result: Result) -> dict[str, object]:
         "bytes_down": result.tally.bytes_down,
         "bytes_up": result.tally.bytes_up,
         "utilisation": dict(result.utilisation),
+        "fairness": dict(result.fairness),
         "first": result.evaluations[0] if result.evaluations else None,
         "last": result.evaluations[-1] if result.evaluations else None,
     }
