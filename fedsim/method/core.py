@@ -162,6 +162,8 @@ class Core:
                 order = select(candidates, occasion)
                 queue = np.concatenate((queue, order[~np.isin(order, queue)]))
                 wanted *= 4
+                if asked == len(queue):
+                    break  # the rule wants nobody else
             part = queue[asked : asked + seats - len(found)]
             asked += len(part)
             found += yield from self._check_in(fleet, part)
