@@ -42,7 +42,7 @@ class Select(Protocol):
     def __call__(self, candidates: np.ndarray, occasion: Occasion) -> np.ndarray:
         """Return candidates (client indices, int64) in the order in which they are asked.
 
-        At least the first ``occasion.wanted``, or all there are.
+        At least the first ``occasion.wanted``, or all that the rule would ever ask.
         """
         ...
 
