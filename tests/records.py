@@ -1,4 +1,4 @@
-"""A small record written by hand: four assignments, each ending otherwise, with names that try to break a page."""
+"""A small record written by hand: four assignments with four ends, and names that try to break a page."""
 
 import json
 from pathlib import Path
