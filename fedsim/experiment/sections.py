@@ -52,7 +52,9 @@ def _usable_path(path: Path) -> Path:
 
 
 def _read_options(value: object) -> object:
-    """Keep options to plain numbers, words and lists of them."""
+    """Keep options to plain numbers, words and lists of them; nothing at all means none."""
+    if value is None:
+        return {}
     for name, option in value.items() if isinstance(value, dict) else ():
         for item in option if isinstance(option, list) else [option]:
             if item is not None and not isinstance(item, str | int | float | bool):
