@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fedsim.errors import ScenarioError
-from fedsim.experiment.fleet import build_population
+from fedsim.experiment.fleet import bound_to_fleet, build_population
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import TaskSection
 from fedsim.experiment.serving import server_config
@@ -106,6 +106,9 @@ def build(scenario: Scenario) -> Experiment:
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = method.charge(roofline(priced, _workload(scenario)))
     task = build_task(scenario, population.num_devices)
+    reporter = Reporter(population, task.num_examples, _oracle(scenario))
+    config = bound_to_fleet(server_config(scenario, seeds, method, prices), reporter)
+    method = config.method
     drift = _drift_settings(scenario, seeds)
     work, export, close = _real_work(scenario, seeds, method, loaded, shape, task, drift)
     return Experiment(
@@ -114,8 +117,8 @@ def build(scenario: Scenario) -> Experiment:
         shape=shape,
         priced=priced,
         prices=prices,
-        server=Server(server_config(scenario, seeds, method, prices)),
-        reporter=Reporter(population, task.num_examples, _oracle(scenario)),
+        server=Server(config),
+        reporter=reporter,
         work=work,
         driver_config=_driver_config(scenario),
         export=export,

@@ -9,6 +9,7 @@ module does not know when to aggregate or what the weights stand for.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -20,6 +21,8 @@ from fedsim.method.bundle import BasisState
 from fedsim.method.messages import Update
 from fedsim.seeds import Seeds
 from fedsim.world.shape import LayerShape
+
+StateT = TypeVar("StateT")
 
 _WHOLE = 1e-9
 """Weights whose sum is this close to one are taken as a full partition."""
@@ -182,7 +185,7 @@ def check_weights(updates: Sequence[Update], weights: Sequence[float]) -> None:
         raise ProtocolError(f"aggregate: expected weights that sum to at most 1, got {list(weights)}")
 
 
-def version_of(versions: Mapping[int, BasisState], version: int) -> BasisState:
+def version_of(versions: Mapping[int, StateT], version: int) -> StateT:
     """Find a version that an update started from."""
     if version not in versions:
         raise ProtocolError(

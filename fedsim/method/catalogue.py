@@ -14,7 +14,21 @@ from fedsim.method.options import nearest
 
 ENTRY_POINTS = "fedsim.methods"
 
-BUILDERS: Mapping[str, str] = {"fedhera": "fedsim.method.fedhera:build"}
+NAMES = (
+    "fed_plora",
+    "fedex_lora",
+    "fedhera",
+    "fedhera_paper",
+    "fedhl",
+    "fedhomolora",
+    "ffa_lora",
+    "flexlora",
+    "flora",
+    "fslora",
+    "hetlora",
+    "raflora",
+)
+BUILDERS: Mapping[str, str] = {name: f"fedsim.method.{name}:build" for name in NAMES}
 """Method name -> ``module:function``."""
 
 

@@ -16,6 +16,7 @@ from fedsim.method.estimate import LinkHistory, RateRule, budget
 from fedsim.method.messages import Assignment, Budget, DeviceReport, Phase, RankPlan
 from fedsim.method.pacing import Mixing, Pacing
 from fedsim.method.select import Occasion, Select
+from fedsim.method.standing import stack_of, standing
 from fedsim.method.state import Flight, ServerState, Stage
 from fedsim.seeds import Seeds
 from fedsim.world.cost import Prices
@@ -181,7 +182,11 @@ class Core:
         config, state = self.config, self.state
         reports = [fleet.report(int(client)) for client in asked]
         budgets = [self._budget(report) for report in reports]
-        plans = config.method.allocate(state.spectra[state.version], budgets, config.prices, None)
+        standings = [
+            standing(state.memory.get(report.client), state.stacked, state.version) for report in reports
+        ]
+        spectrum = state.spectra[state.version]
+        plans = config.method.allocate(spectrum, budgets, config.prices, None, standings)
         found = []
         for report, budget_, plan in zip(reports, budgets, plans, strict=True):
             if isinstance(plan, Infeasible):
@@ -267,7 +272,8 @@ class Core:
         """Settle what was combined, and let go of what the new version makes too old."""
         state = self.state
         made = event.version > state.version
-        learnt = []
+        learnt: list[int] = []
+        used: list[RankPlan] = []
         for number in state.combining:
             flight = state.flights[number]
             if number in event.failed:
@@ -275,11 +281,13 @@ class Core:
             elif made:
                 self._remember(flight, event)
                 learnt.append(flight.assignment.client)
+                used.append(flight.plan)
                 yield from self.settle(flight, "aggregated", "")
             else:
                 yield from self.settle(flight, "discarded", "too few updates were left after failures")
         if made:
             state.experience.close_round(np.array(learnt, dtype=np.int64))
+            state.stacked[event.version] = stack_of(state.stacked.get(state.version, ()), used)
         state.combining = ()
         state.version = event.version
         state.spectra[event.version] = event.spectrum
@@ -290,8 +298,10 @@ class Core:
     def _remember(self, flight: Flight, event: ev.Aggregated) -> None:
         assignment, arrived_at_s = flight.assignment, flight.arrived_at_s
         if assignment.id in event.alignments:
+            before = self.state.memory.get(assignment.client)
+            rank = event.pruned.get(assignment.id, None if before is None else before.rank)
             alignment = event.alignments[assignment.id]
-            self.state.memory[assignment.client] = ClientMemory(alignment, assignment.version)
+            self.state.memory[assignment.client] = ClientMemory(alignment, assignment.version, rank)
         self.state.experience.learn(
             assignment.client,
             round_number=self.state.round,

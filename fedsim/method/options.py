@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from fedsim.errors import ScenarioError
 
@@ -63,3 +63,23 @@ def nearest(name: str, known: list[str]) -> str:
     """Return the end of a message that names the nearest known word, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def whole_number(given: Mapping[str, object], name: str, default: int) -> int:
+    """Return a checked option, or its default."""
+    return cast("int", given.get(name, default))
+
+
+def number(given: Mapping[str, object], name: str, default: float) -> float:
+    """Return a checked option, or its default."""
+    return float(cast("float", given.get(name, default)))
+
+
+def word(given: Mapping[str, object], name: str, default: str) -> str:
+    """Return a checked option, or its default."""
+    return cast("str", given.get(name, default))
+
+
+def given_rank(given: Mapping[str, object]) -> int | None:
+    """Return the checked option ``rank``, or None where the fleet decides."""
+    return cast("int | None", given.get("rank"))

@@ -21,6 +21,7 @@ from fedsim.method.estimate import LinkHistory, budget_ahead, budget_in_flight, 
 from fedsim.method.messages import Budget
 from fedsim.method.pacing import SyncPacing
 from fedsim.method.rounds import Rounds
+from fedsim.method.standing import standing, with_merged
 from fedsim.method.state import Flight, ServerState
 
 Rule = Callable[[Any], Actions]
@@ -162,16 +163,22 @@ class Server:
             latency_s=event.report.latency_s,
             deadline_in_s=left_s if left_s >= 0 else math.inf,  # one that outlived its round has no hurry
             received_bytes=event.received_bytes,
-            column_bytes=config.prices.download_bytes(event.received),
+            column_bytes=config.prices.download_bytes(event.received)
+            + config.prices.merged_bytes(flight.plan.merged),
         )
         plan = config.method.replan(
-            self.state.spectra[assignment.version], ahead, config.prices, event.received
+            self.state.spectra[assignment.version],
+            ahead,
+            config.prices,
+            event.received,
+            standing(self.state.memory.get(assignment.client), self.state.stacked, assignment.version),
         )
         if isinstance(plan, Infeasible):
             if plan.reason == "memory":
                 yield from self.core.recall(flight, "dropped", "infeasible: memory", "download")
                 yield from self.pace.ended(event.now_s)
             return
+        plan = with_merged(plan, flight.plan)
         self.state.change(replace(flight, plan=plan, budget=seen))
         if plan != flight.plan:
             yield ev.Replan(assignment.id, flight.plan, plan, seen, reason)

@@ -3,15 +3,19 @@
 The first version, what a client receives of it, its spectrum and its export.
 """
 
+from functools import partial
+
 import numpy as np
 
 from fedsim.errors import ScenarioError
 from fedsim.lora.basis import balanced, compact_svd, zero_basis
 from fedsim.lora.factors import Adapter, Factors, zeros
 from fedsim.method import aggregate as aggregation
-from fedsim.method.bundle import BasisState, Payload
+from fedsim.method.bundle import Aggregate, BasisState, Method, Payload
+from fedsim.method.coupled import CommonRank
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import RankPlan
+from fedsim.method.tail import no_gate
 from fedsim.world.shape import LayerShape
 
 
@@ -82,3 +86,34 @@ def spectrum_of(state: BasisState) -> Spectrum:
 def export(state: BasisState) -> Adapter:
     """Return the global adapter as balanced factors, scaling 1."""
     return {layer.name: balanced(state.basis[layer.name]) for layer in state.shapes}
+
+
+def coupled_method(
+    name: str,
+    rank_cap: int,
+    aggregate: Aggregate,
+    *,
+    sync_only: str = "",
+) -> Method:
+    """Assemble a method whose clients train every column that they receive.
+
+    Args:
+        name: Of the method.
+        rank_cap: Most columns of a layer, on the server and on every client.
+        aggregate: How updates combine.
+        sync_only: Why versions cannot be mixed; empty where they can.
+    """
+    rule = CommonRank(rank_cap)
+    return Method(
+        name=name,
+        allocate=rule.allocate,
+        replan=rule.replan,
+        gate=no_gate,
+        init=partial(initial_state, max_rank=rank_cap),
+        redistribute=redistribute_trained,
+        aggregate=aggregate,
+        spectrum=spectrum_of,
+        align=aggregation.alignments,
+        export=export,
+        sync_only=sync_only,
+    )

@@ -35,3 +35,16 @@ def stack_of(before: tuple[int, ...], plans: Sequence[RankPlan]) -> tuple[int, .
     """
     rows = [plan.trained for plan in plans] + ([before] if before else [])
     return tuple(map(sum, zip(*rows, strict=True)))
+
+
+def with_merged(plan: RankPlan, old: RankPlan) -> RankPlan:
+    """Keep what was promised for the base when a client is planned again; its ranks then never grow.
+
+    Args:
+        plan: The new plan.
+        old: The plan that it follows.
+    """
+    if not any(old.merged):
+        return plan
+    total = tuple(map(min, plan.total, old.total))
+    return RankPlan(total, tuple(map(min, plan.trained, total)), old.merged)

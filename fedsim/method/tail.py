@@ -39,3 +39,9 @@ def tail_gate(memory: ClientMemory | None, version: int, *, warmup: float, decay
     faded = 0.0 if memory is None else memory.alignment * decay ** max(0, version - memory.version)
     gate = 1.0 - math.exp(-(1.0 + faded) * (version + 1) / warmup)
     return 1.0 if gate >= OPEN_ABOVE else max(0.0, gate)
+
+
+def no_gate(memory: ClientMemory | None, version: int) -> float:
+    """Return 1: for methods without a frozen tail."""
+    del memory, version
+    return 1.0
