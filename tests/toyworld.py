@@ -1,4 +1,4 @@
-"""A world small enough to compute by hand: the real driver and server around devices with chosen durations."""
+"""A world small enough to compute by hand: real driver and server around devices with chosen durations."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -39,18 +39,13 @@ class Delivery:
 
     def received(self, sent_bytes: int) -> tuple[int, ...]:
         """Columns per layer of which at least one byte has come."""
-        have = np.array(self.floor, dtype=np.int64)
-        left = sent_bytes - self.merged_bytes - int(self.column_bytes @ have)
-        total = np.asarray(self.total, dtype=np.int64)
-        for k in range(int(total.max(initial=0))):
-            if left <= 0:
-                break
-            layers = np.flatnonzero((have <= k) & (total > k))
-            before = np.concatenate(([0], np.cumsum(self.column_bytes[layers])))
-            begun = layers[before[:-1] < left]
-            have[begun] += 1
-            left -= int(before[-1])
-        return tuple(int(count) for count in have)
+        floor, total = np.asarray(self.floor, dtype=np.int64), np.asarray(self.total, dtype=np.int64)
+        left = sent_bytes - self.merged_bytes - int(self.column_bytes @ floor)
+        k = np.arange(int(total.max(initial=0)))[:, None]
+        due = (floor <= k) & (k < total)  # column k of each layer, in the order in which they are sent
+        size = np.where(due, self.column_bytes, 0).ravel()
+        begun = due.ravel() & (np.cumsum(size) - size < left)
+        return tuple((floor + begun.reshape(due.shape).sum(axis=0)).tolist())
 
     def replanned(self, sent_bytes: int, plan: RankPlan) -> "Delivery":
         """Go on with a new plan, which keeps every received column."""

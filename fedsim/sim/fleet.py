@@ -35,15 +35,22 @@ class Reporter:
     num_examples: Callable[[int], int]
     oracle: OracleWindow | None = None
     _devices: OrderedDict[int, Device] = field(default_factory=OrderedDict)
+    _examples: dict[int, int] = field(default_factory=dict)
 
     def device(self, index: int) -> Device:
         """Return one device; those used last are kept, since making one is slow."""
         device = self._devices.get(index)
         if device is None:
             device = self._devices[index] = self.population.device(index)
+            self._examples[index] = self.num_examples(index)
             if len(self._devices) > KEPT_DEVICES:
-                self._devices.popitem(last=False)
+                oldest, _ = self._devices.popitem(last=False)
+                del self._examples[oldest]
         return device
+
+    def _shard_size(self, index: int) -> int:
+        known = self._examples.get(index)
+        return self.num_examples(index) if known is None else known
 
     def report(self, device: Device, now_s: float) -> DeviceReport:
         """What this device tells at this instant."""
@@ -52,7 +59,7 @@ class Reporter:
             device_class=device.device_class,
             memory_bytes=device.memory.value(now_s),
             flops=device.compute.value(now_s),
-            num_examples=self.num_examples(device.index),
+            num_examples=self._shard_size(device.index),
             latency_s=max(device.downlink.latency_s, device.uplink.latency_s),
             known_download_bps=self._known_bps(device, now_s, up=False),
             known_upload_bps=self._known_bps(device, now_s, up=True),
