@@ -144,12 +144,22 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     return  # the run was killed, or is at work, while it wrote this line
-                yield _event(path, number, line)
+                yield parse_event(path, number, line)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected the record of a run") from error
 
 
-def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def parse_event(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Read one line of the record.
+
+    Args:
+        path: Of the record, for the message.
+        number: Of the line, from 1.
+        line: With its end.
+
+    Raises:
+        InputError: If it is damaged.
+    """
     try:
         content = json.loads(line)
     except ValueError as error:

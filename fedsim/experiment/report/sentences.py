@@ -15,7 +15,8 @@ REASONS = {
 }
 
 
-def _reason(code: str) -> str:
+def reason_in_words(code: str) -> str:
+    """Say why a device was refused."""
     return REASONS.get(code, code)
 
 
@@ -53,7 +54,8 @@ def _refusals(run: Run) -> list[str]:
     if refused.empty:
         return ["No device was refused."]
     parts = [
-        f"{row['devices']} {row['device_class']} ({_reason(row['reason'])})" for _, row in refused.iterrows()
+        f"{row['devices']} {row['device_class']} ({reason_in_words(row['reason'])})"
+        for _, row in refused.iterrows()
     ]
     more = f", and {len(parts) - MAX_KINDS} more kinds" if len(parts) > MAX_KINDS else ""
     return [f"Devices refused before any work: {', '.join(parts[:MAX_KINDS])}{more}."]

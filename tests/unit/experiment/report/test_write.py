@@ -16,7 +16,7 @@ def test_a_report_that_cannot_be_written_is_one_line_and_no_failure(tmp_path, ca
     message = caplog.records[0].getMessage()
     assert "fedsim report" in message
     assert "\n" not in message
-    with pytest.raises(InputError, match="events.jsonl:1"):
+    with pytest.raises(InputError, match=r"events\.jsonl:1"):
         write_report(directory)
 
 
