@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from fedsim.cli.compare import compare
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
 from fedsim.cli.traces import traces_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("check")(check)
+app.command("compare")(compare)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")
 
 

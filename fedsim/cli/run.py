@@ -24,6 +24,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Worker processes; implies --executor workers.")] = None,
     assignments: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html and timeline.json at the end.")] = True,
 ) -> None:
     """Run one scenario and write its record: events, metrics, adapter."""
     from fedsim.experiment.scenario import load_scenario  # noqa: PLC0415 - keeps help fast
@@ -39,7 +40,8 @@ def run(
 
     progress = None if quiet else open_progress()
     try:
-        result = run_scenario(resolved, out, instruments=[] if progress is None else [progress])
+        watching = [] if progress is None else [progress]
+        result = run_scenario(resolved, out, instruments=watching, report=report)
     finally:
         if progress is not None:
             progress.close()
@@ -61,4 +63,6 @@ def closing_lines(result: "Result") -> list[str]:
         "events sha256": result.record_hash,
         "record": str(result.directory),
     }
+    if result.report is not None:
+        rows["report"] = str(result.report)
     return [f"{name:>13}  {text}" for name, text in rows.items()]

@@ -296,7 +296,8 @@ class _Running:
     def start(cls, path: Path, cell: Cell) -> "_Running":
         """Clear what an earlier attempt left, and begin."""
         shutil.rmtree(cell.directory, ignore_errors=True)
-        words = [sys.executable, "-m", "fedsim", "run", str(path), "--quiet", "--out", str(cell.directory)]
+        words = [sys.executable, "-m", "fedsim", "run", str(path), "--quiet", "--no-report"]
+        words += ["--out", str(cell.directory)]
         for key, value in cell.overrides.items():
             words += ["--set", f"{key}={value}"]
         with _log(cell).open("wb") as log:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from fedsim.experiment.record import (
     claim_directory,
     write_json,
 )
+from fedsim.experiment.report.write import attempt_report
 from fedsim.experiment.scenario import Scenario, load_scenario
 from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
@@ -44,6 +45,7 @@ class Result:
         wall_s: Seconds that the run took on this machine; not part of the record.
         utilisation: How much of their budgets the assignments used.
         fairness: How updates spread over the fleet.
+        report: The page to look at, if one was written.
     """
 
     directory: Path
@@ -55,10 +57,15 @@ class Result:
     wall_s: float
     utilisation: Mapping[str, object]
     fairness: Mapping[str, object]
+    report: Path | None = None
 
 
 def run(
-    scenario: Scenario | str | Path, out: Path | str | None = None, *, instruments: Sequence[Instrument] = ()
+    scenario: Scenario | str | Path,
+    out: Path | str | None = None,
+    *,
+    instruments: Sequence[Instrument] = (),
+    report: bool = True,
 ) -> Result:
     """Carry out a scenario and wait for it; also works inside a running event loop, as in a notebook.
 
@@ -66,15 +73,20 @@ def run(
         scenario: A scenario, or the path of its file.
         out: New or empty directory of the record; by default the next free one below ``runs/``.
         instruments: Who watches besides the recorder.
+        report: Whether `report.html` and `timeline.json` are written at the end.
 
     Raises:
         InputError: If the scenario, a trace, a model or the directory is wrong; nothing is left behind.
     """
-    return _wait_for(arun(scenario, out, instruments=instruments))
+    return _wait_for(arun(scenario, out, instruments=instruments, report=report))
 
 
 async def arun(
-    scenario: Scenario | str | Path, out: Path | str | None = None, *, instruments: Sequence[Instrument] = ()
+    scenario: Scenario | str | Path,
+    out: Path | str | None = None,
+    *,
+    instruments: Sequence[Instrument] = (),
+    report: bool = True,
 ) -> Result:
     """Carry out a scenario. See `run`."""
     if not isinstance(scenario, Scenario):
@@ -106,7 +118,7 @@ async def arun(
         fairness=fairness.summary(),
     )
     write_json(directory / SUMMARY, summary(result))
-    return result
+    return replace(result, report=attempt_report(directory)) if report else result
 
 
 async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) -> tuple[str, float]:
