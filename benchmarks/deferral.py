@@ -39,14 +39,15 @@ def one(overrides: dict[str, str], deferred: bool) -> dict:
     counting = Counting(made.work.executor)
     made.work.executor = counting
     with tempfile.TemporaryDirectory() as directory:
-        recorder = Recorder(Path(directory))
-        began = time.perf_counter()
+        recorder = Recorder(Path(directory), made.figures)
+        began, cpu_began = time.perf_counter(), time.process_time()
         asyncio.run(simulate(made, [recorder]))
-        elapsed = time.perf_counter() - began
+        elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu_began
         recorder.close()
     outcomes = recorder.tally.outcomes
     return {
         "wall_s": elapsed,
+        "cpu_s": cpu,
         "steps": counting.steps,
         "aggregated": outcomes["aggregated"] * scenario.training.local_steps,
         "assignments": sum(outcomes.values()),
@@ -60,9 +61,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     overrides = {
-        "stop.rounds": "6",
+        "stop.rounds": "4",
         "server.over_selection": "2",
-        "server.surplus": "finish",
         "evaluation.every": "100000",
         "evaluation.held_out_examples": "1",
         "evaluation.generate": "0",
@@ -72,12 +72,16 @@ def main() -> None:
         deferred.append(one(overrides, deferred=True))
         eager.append(one(overrides, deferred=False))
     assert len({run["hash"] for run in deferred + eager}) == 1, "the record depends on deferral"
-    ratio = statistics.median(a["wall_s"] / b["wall_s"] for a, b in zip(deferred, eager, strict=True))
+    pairs = list(zip(deferred, eager, strict=True))
+    ratio = statistics.median(a["wall_s"] / b["wall_s"] for a, b in pairs)
+    cpu_ratio = statistics.median(a["cpu_s"] / b["cpu_s"] for a, b in pairs)
     first, other = deferred[0], eager[0]
     lost = first["lost"] / first["assignments"]
     print(f"{first['assignments']} assignments, {100 * lost:.0f} % of them lost; records identical")
     print(f"steps trained over aggregated: deferred {first['steps'] / first['aggregated']:.2f}, ", end="")
-    print(f"eager {other['steps'] / other['aggregated']:.2f}; wall {ratio:.2f} (aim {AIM_WALL})")
+    print(
+        f"eager {other['steps'] / other['aggregated']:.2f}; wall {ratio:.2f}, cpu {cpu_ratio:.2f} (aim {AIM_WALL})"
+    )
     print(
         json.dumps(
             {
@@ -86,6 +90,7 @@ def main() -> None:
                 "steps_ratio": first["steps"] / first["aggregated"],
                 "aim_steps_ratio": AIM_STEPS,
                 "wall_ratio": ratio,
+                "cpu_ratio": cpu_ratio,
                 "aim_wall_ratio": AIM_WALL,
                 "repeats": options.repeats,
             }
