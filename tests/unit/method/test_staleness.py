@@ -1,7 +1,7 @@
 import pytest
 
 from fedsim.errors import ScenarioError
-from fedsim.method.staleness import constant, hinge, polynomial
+from fedsim.method.staleness import StalenessRule, constant, hinge, polynomial
 
 
 def test_fresh_updates_count_in_full():
@@ -27,3 +27,14 @@ def test_wrong_constants_are_refused():
         polynomial(1, exponent=-0.5)
     with pytest.raises(ScenarioError, match="slope"):
         hinge(1, slope=0.0)
+
+
+def test_a_rule_is_one_of_them_with_its_constants():
+    assert StalenessRule("constant")(7) == 1.0
+    assert StalenessRule("polynomial", exponent=1.0)(3) == pytest.approx(0.25)
+    assert StalenessRule("hinge", slope=2.0, grace=1)(3) == pytest.approx(0.2)
+
+
+def test_a_rule_refuses_wrong_constants_before_it_is_used():
+    with pytest.raises(ScenarioError, match="exponent"):
+        StalenessRule("polynomial", exponent=-1.0)
