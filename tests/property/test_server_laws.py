@@ -1,4 +1,4 @@
-"""Law 8: whatever the world does, each assignment ends exactly once and the version never falls."""
+"""Law 8: whatever the world does, each assignment ends exactly once, and versions live as long as holders."""
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -6,6 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fedsim.method import events as ev
 from fedsim.method.messages import Evaluation
+from fedsim.method.pacing import BufferedPacing, Mixing, SyncPacing
+from fedsim.method.staleness import StalenessRule
 from tests.fakes import ToyFleet, report
 from tests.unit.method.test_server import make_server
 
@@ -13,24 +15,19 @@ from tests.unit.method.test_server import make_server
 class ServerMachine(RuleBasedStateMachine):
     """Plays the world: devices report, drop and answer in any legal order."""
 
-    @initialize(
-        cohort=st.integers(1, 4),
-        over=st.sampled_from([1.0, 1.5, 3.0]),
-        minimum=st.integers(1, 4),
-        surplus=st.sampled_from(["recall", "finish"]),
-        replan=st.booleans(),
-    )
-    def start(self, cohort, over, minimum, surplus, replan):
+    def pacing(self, draw):
+        """The pacing under test; subclasses have others."""
+        cohort = draw(st.integers(1, 4))
+        over = draw(st.sampled_from([1.0, 1.5, 3.0]))
+        minimum = min(draw(st.integers(1, 4)), cohort)
+        return SyncPacing(cohort, over, minimum, 50.0, draw(st.sampled_from(["recall", "finish"])))
+
+    @initialize(data=st.data(), replan=st.booleans())
+    def start(self, data, replan):
         self.now = 0.0
-        self.server = make_server(
-            cohort=cohort,
-            over=over,
-            minimum=min(minimum, cohort),
-            surplus=surplus,
-            rounds=4,
-            deadline_s=50.0,
-            replan=replan,
-        )
+        self.rule = self.pacing(data.draw)
+        self.server = make_server(pacing=self.rule, rounds=4, replan=replan)
+        self.looks = []
         self.open = {}  # assignment -> phase as the world sees it
         self.settled = {}
         self.version = 0
@@ -57,13 +54,42 @@ class ServerMachine(RuleBasedStateMachine):
         elif isinstance(action, ev.Release):
             assert action.version not in self.released
             self.released.add(action.version)
-        elif isinstance(action, ev.Aggregate | ev.Evaluate | ev.LookAtFleet):
-            self.pending.append(action)
         elif isinstance(action, ev.Stop):
             self.stopped = True
+        else:
+            self.keep(action)
+
+    def keep(self, action):
+        """Remember what the server wants to know."""
+        if isinstance(action, ev.LookAtFleet):
+            self.looks.append(action)
+        elif isinstance(action, ev.Evaluate):
+            self.pending.append(action)
+        elif isinstance(action, ev.Aggregate):
+            self.check_aggregate(action)
+            self.pending.append(action)
+
+    def check_aggregate(self, action):
+        """Every update is there once, has come, and starts from a version that is still kept."""
+        flights = [self.server.state.flights[number] for number in action.assignments]
+        assert list(action.assignments) == sorted(set(action.assignments))
+        assert {self.open[number] for number in action.assignments} == {"arrived"}
+        assert not {flight.assignment.version for flight in flights} & self.released
+        assert abs(sum(action.weights) - 1.0) < 1e-9
+        mixing = self.rule.mixing
+        if mixing is None:
+            assert action.staleness == action.discounts == ()
+            assert {flight.assignment.version for flight in flights} == {action.version}
+            return
+        taus = tuple(action.version - flight.assignment.version for flight in flights)
+        assert action.staleness == taus
+        assert action.discounts == tuple(mixing.discount(tau) for tau in taus)
+        assert mixing.max_staleness is None or max(taus) <= mixing.max_staleness
 
     def later(self):
-        self.now += 1.0
+        """Let time pass, unless a look at this very instant is under way."""
+        if all(look.at_s is None for look in self.looks):
+            self.now += 1.0
         return self.now
 
     def flights(self, *phases):
@@ -73,17 +99,11 @@ class ServerMachine(RuleBasedStateMachine):
         return report(self.server.state.flights[number].assignment.client, **fields)
 
     @precondition(lambda self: not self.stopped and self.pending)
-    @rule(data=st.data(), num_devices=st.integers(0, 8), memory=st.sampled_from([50.0, 400.0, 1000.0]))
-    def answer(self, data, num_devices, memory):
+    @rule(data=st.data())
+    def answer(self, data):
         question = self.pending.pop(0)
         if isinstance(question, ev.Evaluate):
             self.tell(ev.Evaluated(self.now, Evaluation(question.version, 1.0, 0.5, {})))
-        elif isinstance(question, ev.LookAtFleet):
-            if self.server.state.stage == "opening":
-                fleet = ToyFleet(
-                    {client: report(client, memory_bytes=memory) for client in range(num_devices)}
-                )
-                self.tell(ev.FleetSeen(self.now, fleet))
         else:
             failed = data.draw(st.sets(st.sampled_from(question.assignments)))
             made = len(question.assignments) - len(failed) >= question.minimum
@@ -97,6 +117,27 @@ class ServerMachine(RuleBasedStateMachine):
                     dict.fromkeys(failed, "non-finite"),
                 )
             )
+
+    @precondition(lambda self: not self.stopped and self.looks)
+    @rule(data=st.data(), num_devices=st.integers(0, 8), memory=st.sampled_from([50.0, 400.0, 1000.0]))
+    def see(self, data, num_devices, memory):
+        question = self.looks.pop(data.draw(st.integers(0, len(self.looks) - 1)))
+        if not self.server.listens_to("FleetSeen"):
+            return
+        if question.at_s is None:
+            if num_devices == 0:
+                self.tell(ev.FleetGone(self.now))
+                return
+            self.later()
+        busy = {
+            flight.assignment.client
+            for flight in self.server.state.flights.values()
+            if flight.status != "arrived"
+        }
+        idle = [client for client in range(num_devices) if client not in busy]
+        self.tell(
+            ev.FleetSeen(self.now, ToyFleet({client: report(client, memory_bytes=memory) for client in idle}))
+        )
 
     @precondition(lambda self: not self.stopped and self.flights("download"))
     @rule(data=st.data(), memory=st.sampled_from([100.0, 400.0, 1000.0]), share=st.floats(0, 1))
@@ -140,9 +181,10 @@ class ServerMachine(RuleBasedStateMachine):
         self.tell(ev.Dropped(self.later(), number, "train", "left"))
 
     @precondition(lambda self: not self.stopped)
-    @rule()
-    def deadline(self):
-        self.tell(ev.DeadlinePassed(self.later(), self.server.state.round))
+    @rule(data=st.data())
+    def deadline(self, data):
+        newest = max(self.server.state.round, self.server.state.next_wave)
+        self.tell(ev.DeadlinePassed(self.later(), data.draw(st.integers(0, newest))))
 
     @precondition(lambda self: not self.stopped)
     @rule()
@@ -163,12 +205,69 @@ class ServerMachine(RuleBasedStateMachine):
         assert set(state.flights) == set(self.open)
         assert state.version >= self.version
         self.version = state.version
-        assert all(state.version - flight.assignment.version >= 0 for flight in state.flights.values())
+        held = {flight.assignment.version for flight in state.flights.values()}
+        assert set(state.spectra) == held | {state.version} if state.stage != "new" else True
         assert set(state.spectra) == set(range(state.version + 1)) - self.released
+        assert state.at_work == len(self.flights("download", "work"))
+        assert list(state.flights) == sorted(state.flights)
+        self.check_pace(state)
         if self.stopped:
             assert not self.open
             assert len(self.settled) == state.next_assignment
 
+    def check_pace(self, state):
+        """What else this pacing promises."""
 
-ServerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+class BufferedMachine(ServerMachine):
+    """The same world without rounds."""
+
+    def pacing(self, draw):
+        size = draw(st.integers(1, 4))
+        mixing = Mixing(
+            StalenessRule(draw(st.sampled_from(["constant", "polynomial", "hinge"]))),
+            draw(st.sampled_from([None, 0, 1, 3])),
+            draw(st.sampled_from([1.0, 0.5])),
+        )
+        deadline_s = draw(st.sampled_from([None, 50.0]))
+        return BufferedPacing(draw(st.integers(1, 6)), size, draw(st.integers(1, size)), deadline_s, mixing)
+
+    def check_pace(self, state):
+        assert state.at_work <= self.rule.concurrency
+        clients = [
+            flight.assignment.client for flight in state.flights.values() if flight.status != "arrived"
+        ]
+        assert len(clients) == len(set(clients))
+        limit = self.rule.mixing.max_staleness
+        if limit is not None:
+            ages = [state.version - flight.assignment.version for flight in state.flights.values()]
+            assert max(ages, default=0) <= limit
+        if state.stage == "collecting" and state.at_work < self.rule.concurrency:
+            assert self.looks or state.at_work, "a place is free and nobody looks"
+        assert len([look for look in self.looks if look.at_s is None]) <= 1
+
+
+class SemiSyncMachine(ServerMachine):
+    """The same world with rounds whose late updates count later."""
+
+    def pacing(self, draw):
+        cohort = draw(st.integers(1, 4))
+        return SyncPacing(
+            cohort,
+            draw(st.sampled_from([1.0, 2.0])),
+            draw(st.integers(1, cohort)),
+            50.0,
+            late=Mixing(StalenessRule("polynomial"), draw(st.sampled_from([None, 0, 2]))),
+        )
+
+    def check_pace(self, state):
+        assert not {"late", "timed_out"} & set(self.settled.values())
+        if state.stage == "opening":
+            assert self.looks or state.at_work
+
+
+for machine in (ServerMachine, BufferedMachine, SemiSyncMachine):
+    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestServerLaws = ServerMachine.TestCase
+TestBufferedLaws = BufferedMachine.TestCase
+TestSemiSyncLaws = SemiSyncMachine.TestCase
