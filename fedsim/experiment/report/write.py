@@ -26,7 +26,7 @@ def write_report(directory: Path | str) -> Path:
     """
     run = load_run(directory)
     write_timeline(run)
-    return _replace(run.directory / REPORT, run_page(run))
+    return replace_file(run.directory / REPORT, run_page(run))
 
 
 def attempt_report(directory: Path | str) -> Path | None:
@@ -53,10 +53,11 @@ def attempt_report(directory: Path | str) -> Path | None:
 def write_timeline(run: Run) -> Path:
     """Write the timeline of a run, for Perfetto or chrome://tracing."""
     told = json.dumps(timeline(run), allow_nan=False, separators=(",", ":"))
-    return _replace(run.directory / TIMELINE, told)
+    return replace_file(run.directory / TIMELINE, told)
 
 
-def _replace(path: Path, content: str) -> Path:
+def replace_file(path: Path, content: str) -> Path:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(path)
