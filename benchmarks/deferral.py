@@ -78,16 +78,15 @@ def main() -> None:
     first, other = deferred[0], eager[0]
     lost = first["lost"] / first["assignments"]
     print(f"{first['assignments']} assignments, {100 * lost:.0f} % of them lost; records identical")
-    print(f"steps trained over aggregated: deferred {first['steps'] / first['aggregated']:.2f}, ", end="")
-    print(
-        f"eager {other['steps'] / other['aggregated']:.2f}; wall {ratio:.2f}, cpu {cpu_ratio:.2f} (aim {AIM_WALL})"
-    )
+    on_demand, at_once = (run["steps"] / run["aggregated"] for run in (first, other))
+    print(f"steps trained over aggregated: deferred {on_demand:.2f}, eager {at_once:.2f}")
+    print(f"wall {ratio:.2f}, cpu {cpu_ratio:.2f}, aim {AIM_WALL}")
     print(
         json.dumps(
             {
                 "figure": "deferral",
                 "lost": lost,
-                "steps_ratio": first["steps"] / first["aggregated"],
+                "steps_ratio": on_demand,
                 "aim_steps_ratio": AIM_STEPS,
                 "wall_ratio": ratio,
                 "cpu_ratio": cpu_ratio,
