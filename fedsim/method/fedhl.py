@@ -1,10 +1,10 @@
 """FedHL: clients start from truncations of the global model; the server adds their unbiased changes.
 
 Source:
-    "FedHL: federated learning for heterogeneous low-rank adaptation via unbiased aggregation", arXiv
-    2505.18494: client i starts at the truncated decomposition W_t^{r_i}, and W_{t+1} = W_t + sum_i p_i (W_i -
-    W_t^{r_i}); p_i = (1 / (e_i^2 + eps)) / sum_j (1 / (e_j^2 + eps)) with e_i = ||W_t - W_t^{r_i}||_F^2 and
-    eps = 1e-6 (equations 8 and 15, as the published FedHera code quotes them).
+    Peng et al., "FedHL: federated learning for heterogeneous low-rank adaptation via unbiased aggregation",
+    arXiv 2505.18494: client i starts at the truncated decomposition W_t^{r_i}, and W_{t+1} = W_t + sum_i p_i
+    (W_i - W_t^{r_i}); p_i = (1 / (e_i^2 + eps)) / sum_j (1 / (e_j^2 + eps)), e_i = ||W_t - W_t^{r_i}||_F^2
+    and eps = 1e-6 (equations 8 and 15, as the published FedHera code quotes them).
 
 Differs from the source:
     * Weights are the clients' sample shares by default (``weights: samples``). With ``weights: error``, the

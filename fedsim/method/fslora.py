@@ -1,9 +1,10 @@
 """FSLoRA: each client trains a random sketch of one global adapter; the server adds the mean change.
 
 Source:
-    Fang et al., "Federated sketching LoRA", ICML 2026, arXiv 2501.19389: client i draws k_i of the r global
-    columns, its forward pass is (r / k_i) B S_i A, and it uploads the changes of those columns; the server
-    averages the changes, zero elsewhere, and takes a step.
+    Fang et al., "Federated sketching LoRA: a flexible framework for heterogeneous collaborative fine-tuning
+    of LLMs", ICML 2026, arXiv 2501.19389: client i draws k_i of the r global columns, its forward pass is
+    (r / k_i) B S_i A, and it uploads the changes of those columns; the server averages the changes, zero
+    elsewhere, and takes a step.
 
 Differs from the source:
     * k_i is the largest rank that bytes, memory and seconds allow at dispatch. The sketch is drawn from the
