@@ -32,6 +32,7 @@ from fedsim.sim.server import DriverConfig, RealWork
 from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
 from fedsim.world.catalogue import stands_for
 from fedsim.world.cost import Prices, Workload, roofline
+from fedsim.world.cost_paper import paper_prices
 from fedsim.world.population import Population
 from fedsim.world.shape import ModelShape
 
@@ -104,7 +105,7 @@ def build(scenario: Scenario) -> Experiment:
     loaded = load_model(scenario.model.base, scenario.model.device)
     shape = model_shape(loaded, _targets(scenario))
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
-    prices = method.charge(roofline(priced, _workload(scenario)))
+    prices = method.charge(_prices(scenario, priced))
     task = build_task(scenario, population.num_devices)
     reporter = Reporter(population, task.num_examples, _oracle(scenario))
     config = bound_to_fleet(server_config(scenario, seeds, method, prices), reporter)
@@ -160,6 +161,13 @@ def _e2e(scenario: Scenario, task: TaskSection, num_clients: int, held_out: int)
 
 def _targets(scenario: Scenario) -> Sequence[str] | str:
     return ATTENTION if scenario.model.targets == "attention" else scenario.model.targets
+
+
+def _prices(scenario: Scenario, priced: ModelShape) -> Prices:
+    """What plain dual-rank training costs under the cost model of the scenario."""
+    if scenario.cost.model == "paper":
+        return paper_prices(priced)
+    return roofline(priced, _workload(scenario))
 
 
 def _workload(scenario: Scenario) -> Workload:
@@ -293,5 +301,10 @@ def _caveats(scenario: Scenario, shape: ModelShape, priced: ModelShape) -> tuple
         caveats.append(
             f"Bytes, memory and seconds are those of {priced.name} ({priced.num_params:,} parameters); "
             f"gradients and losses are those of {shape.name} ({shape.num_params:,} parameters)."
+        )
+    if scenario.cost.model == "paper":
+        caveats.append(
+            "Bytes, memory and seconds follow the published constants: a column costs the same time on every "
+            "model, and the frozen base, activations and the tail cost nothing."
         )
     return tuple(caveats)

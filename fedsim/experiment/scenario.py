@@ -152,6 +152,7 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Yield values that contradict each other: the key to change, and why."""
     yield from _fleet_misfits(scenario.fleet, scenario.server)
     yield from _task_misfits(scenario.task)
+    yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
     training, stop = scenario.training, scenario.stop
     if stop.rounds is None and stop.hours is None:
@@ -178,6 +179,13 @@ def _task_misfits(task: TaskSection) -> Iterator[tuple[str, str]]:
         yield "task.examples_per_client", "required by the task embedded"
     if task.name != "embedded" and task.examples_per_client is not None:
         yield "task.examples_per_client", f"has no effect on {task.name}; leave it out"
+
+
+def _cost_misfits(cost: CostSection) -> Iterator[tuple[str, str]]:
+    if cost.model == "paper":
+        for key, value in CostSection(model="paper"):
+            if getattr(cost, key) != value:
+                yield f"cost.{key}", "has no effect on the published constants; leave it out"
 
 
 def _shard_misfits(shards: ShardsSection) -> Iterator[tuple[str, str]]:

@@ -296,9 +296,14 @@ class ExecutorSection(Section):
 
 
 class CostSection(Section):
-    """What work costs a device; see `fedsim.world.cost.Workload`."""
+    """What work costs a device; see `fedsim.world.cost.Workload`.
 
-    model: Literal["roofline"] = "roofline"
+    Args:
+        model: ``roofline`` counts operations and bytes; ``paper`` takes the constants of the published
+            FedHera code, under which the other values have no effect.
+    """
+
+    model: Literal["roofline", "paper"] = "roofline"
     base_bytes: Positive = 2.0
     factor_bytes: Positive = 4.0
     grad_bytes: Positive = 4.0

@@ -78,6 +78,11 @@ BROKEN = {
         "deadline: 0",
         "x.yaml:8: server.deadline: expected more than 0, got 0",
     ),
+    "price of no effect": (
+        "stop:",
+        "cost: {model: paper, grad_bytes: 2}\nstop:",
+        "x.yaml:11: cost.grad_bytes: has no effect on the published constants; leave it out",
+    ),
     "no drift client": (
         "stop:",
         "measure: {drift: {clients: 0}}\nstop:",
