@@ -149,12 +149,18 @@ def _differences(arms: Sequence[Arm]) -> list[str]:
     told: dict[str, set[str]] = {}
     for arm in arms:
         for run in arm.runs:
-            scenario = run.manifest.get("scenario", {})
-            for section, value in scenario.items():
+            for section, values in run.manifest.get("scenario", {}).items():
                 if section not in ("method", "seed", "name", "description"):
-                    told.setdefault(section, set()).add(json.dumps(value, sort_keys=True))
-    differ = sorted(section for section, values in told.items() if len(values) > 1)
+                    for key, value in values.items():
+                        told.setdefault(f"{section}.{key}", set()).add(_comparable(value))
+    differ = sorted(key for key, values in told.items() if len(values) > 1)
     return [f"The scenarios also differ in: {', '.join(differ)}."] if differ else []
+
+
+def _comparable(value: object) -> str:
+    """Two files of one name may be the same in two places; their hashes stand in the provenance."""
+    told = Path(value).name if isinstance(value, str) and "/" in value else value
+    return json.dumps(told, sort_keys=True)
 
 
 def _learning(arms: Sequence[Arm]) -> Section:

@@ -85,7 +85,9 @@ def test_what_differs_besides_the_method_is_told(grid, tmp_path):
     manifest = json.loads(path.read_text())
     manifest["scenario"]["server"]["pacing"] = "buffered"
     path.write_text(json.dumps(manifest))
-    assert "The scenarios also differ in: server." in write_comparison(tmp_path / "out", grid).read_text()
+    assert (
+        "The scenarios also differ in: server.pacing." in write_comparison(tmp_path / "out", grid).read_text()
+    )
 
 
 def test_stubs_and_runs_that_have_not_ended_are_told(grid, tmp_path):
