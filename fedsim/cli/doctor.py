@@ -109,9 +109,7 @@ def _extras() -> list[Finding]:
     return [
         Finding(f"extra {name}", "ok", version(name))
         if find_spec(name) is not None
-        else Finding(
-            f"extra {name}", "note", f"not installed, only needed for executor.kind: {name}; {command}"
-        )
+        else Finding(f"extra {name}", "note", f"not installed; nothing needs it yet, {command}")
         for name, command in EXTRAS.items()
     ]
 

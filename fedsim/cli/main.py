@@ -12,6 +12,10 @@ from typing import Annotated
 import typer
 
 from fedsim.cli.compare import compare
+from fedsim.cli.doctor import doctor
+from fedsim.cli.inspect import runs, tail, trace_client
+from fedsim.cli.methods import methods
+from fedsim.cli.report import report
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
 from fedsim.cli.traces import traces_app
@@ -31,6 +35,12 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("check")(check)
 app.command("compare")(compare)
+app.command("methods")(methods)
+app.command("report")(report)
+app.command("runs")(runs)
+app.command("trace-client")(trace_client)
+app.command("tail")(tail)
+app.command("doctor")(doctor)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")
 
 
