@@ -28,6 +28,7 @@ from fedsim.experiment.grid import (
     parse_seeds,
     parse_vary,
     run_cells,
+    slug,
 )
 from fedsim.experiment.outcome import QUALITIES, RunOutcome, equal_end, overlap, read_outcome
 from fedsim.experiment.record import write_json
@@ -187,6 +188,7 @@ def carry_out(checked: Plan, tell: Callable[[CellEnd], None]) -> Comparison:
         comparison = Comparison(request, checked.reference, tuple(ends), rows, notes(checked, ends, outcomes))
         write_json(request.out / REPORT, as_json(comparison))
         _write_table(request.out / TABLE, comparison)
+        _write_pages(comparison)
     return comparison
 
 
@@ -331,6 +333,22 @@ def as_json(comparison: Comparison) -> dict[str, object]:
             for row in comparison.rows
         ],
     }
+
+
+def _write_pages(comparison: Comparison) -> None:
+    """Write one page per setting of what is varied, the reference first."""
+    from fedsim.experiment.report.comparison import write_comparison  # noqa: PLC0415 - draws, so it is slow
+
+    whole = [end.cell for end in comparison.ends if end.status != "failed"]
+    for sweep in dict.fromkeys(cell.sweep for cell in whole):
+        cells = [cell for cell in whole if cell.sweep == sweep]
+        labels = dict.fromkeys(cell.variant.label for cell in cells)
+        ordered = sorted(labels, key=lambda label: label != comparison.reference)
+        folder = comparison.request.out / slug([f"{key}={value}" for key, value in sweep])
+        write_comparison(
+            folder,
+            {label: [cell.directory for cell in cells if cell.variant.label == label] for label in ordered},
+        )
 
 
 def _write_table(path: Path, comparison: Comparison) -> None:

@@ -196,15 +196,15 @@ def make_cells(
             overrides["method.options"] = "null"
         overrides |= {f"method.options.{key}": value for key, value in variant.options}
         scenario = load_scenario(path, overrides)
-        name = _slug([variant.label, f"s{seed}", *(f"{key}={value}" for key, value in sweep)])
+        name = slug([variant.label, f"s{seed}", *(f"{key}={value}" for key, value in sweep)])
         stub = "-stub" if scenario.executor.kind == "stub" else ""
         directory = out / CELLS / f"{name}-{scenario.scenario_hash[:10]}{stub}"
         cells.append(Cell(variant, seed, sweep, overrides, scenario, directory))
     return tuple(cells)
 
 
-def _slug(words: Sequence[str]) -> str:
-    """Make a short folder name; the hash behind it tells cells apart."""
+def slug(words: Sequence[str]) -> str:
+    """Make a short folder name of some words."""
     text = "-".join(words)
     return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in text)[:80]
 

@@ -440,6 +440,11 @@ def test_a_comparison_writes_its_table_and_what_failed(path, fake, monkeypatch):
     checked = plan(request)
     fake(checked.cells, ["work", "work", "work", "fail"])
     monkeypatch.setattr("fedsim.experiment.compare.read_outcome", lambda _: outcome(rounds=3.0))
+    pages = []
+    monkeypatch.setattr(
+        "fedsim.experiment.report.comparison.write_comparison",
+        lambda folder, runs: pages.append((folder, runs)),
+    )
     comparison = carry_out(checked, lambda end: None)
     assert [end.cell.label for end in comparison.failed] == ["fedhera:coupled=true, seed 1"]
     with (path.parent / "out/compare.csv").open() as file:
@@ -450,3 +455,6 @@ def test_a_comparison_writes_its_table_and_what_failed(path, fake, monkeypatch):
     told = json.loads((path.parent / "out/compare.json").read_text())
     assert [cell["status"] for cell in told["cells"]] == ["finished", "finished", "finished", "failed"]
     assert any("it broke" in note for note in told["notes"])
+    assert [(folder, list(runs), [len(found) for found in runs.values()]) for folder, runs in pages] == [
+        (path.parent / "out", ["fedhera", "fedhera:coupled=true"], [2, 1])
+    ]
