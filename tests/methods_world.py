@@ -64,7 +64,8 @@ def federation(name, loaded, slot, shape, task, *, rounds=3, steps=4, options=No
         for update in updates:
             rank = combined.pruned.get(update.assignment)
             memory[update.client] = ClientMemory(combined.alignments[update.assignment], version, rank)
-        figures.append(measured(judge, store, version + 1))
+        gates = [request.assignment.gate for request in requests]
+        figures.append(measured(judge, store, version + 1) | {"gate": sum(gates) / len(gates)})
     return figures
 
 
