@@ -20,6 +20,7 @@ from fedsim.experiment.report.figure import (
 
 MAX_CLIENTS = 150
 MAX_POINTS = 2000
+ROW_PX, ROW_FRAME_PX = 15, 110  # as in report.js
 NO_ASSIGNMENTS = "No device was ever given work in this run."
 STRIP_NOTE = (
     "One row per device that was given work, grouped by class. Pale: online, known from its first assignment "
@@ -75,13 +76,14 @@ def strip_chart(run: Run) -> Figure:
         key=_key(run),
         zooms=True,
         priced=True,
-        height_px=110 + 15 * len(rows),
+        height_px=ROW_FRAME_PX + ROW_PX * len(rows),
     )
 
 
 def _row_axis(names: list[str]) -> dict[str, object]:
     every = {"tickmode": "linear", "dtick": 1, "tickfont": {"size": 10}}
-    return axis("", categoryorder="array", categoryarray=names, autorange="reversed", **every)
+    rows = [len(names) - 0.5, -0.5]
+    return axis("", categoryorder="array", categoryarray=names, range=rows, autorange=False, **every)
 
 
 def _key(run: Run) -> list[tuple[str, str, str]]:

@@ -1,6 +1,7 @@
 // Draws the figures of a page. The library is packed in the page; nothing is fetched.
 "use strict";
 (() => {
+  const ROW_PX = 15, ROW_FRAME_PX = 110; // as in fleet.py
   const byId = (id) => document.getElementById(id);
   const told = (id) => JSON.parse(byId(id).textContent);
   const narrow = () => window.innerWidth < 600;
@@ -45,19 +46,25 @@
     out: (plot) => zoom(plot, 2, 0),
     left: (plot) => zoom(plot, 1, -0.25),
     right: (plot) => zoom(plot, 1, 0.25),
-    all: (plot) => Plotly.relayout(plot, { "xaxis.autorange": true, "yaxis.autorange": plot.dataset.reversed ? "reversed" : true }),
+    all: (plot, wanted) =>
+      Plotly.relayout(plot, wanted === null
+        ? { "xaxis.autorange": true, "yaxis.autorange": true }
+        : { "xaxis.autorange": true, "yaxis.range": rowsOf(plot, wanted).range }),
+  };
+
+  // Rows of the group that is wanted, of all where it is empty: their number, and the range that they fill.
+  const rowsOf = (plot, wanted) => {
+    const names = plot.layout.yaxis.categoryarray;
+    const rows = new Set();
+    for (const trace of plot.data) if (wanted === "" || trace.meta === wanted) trace.y.forEach((name) => rows.add(names.indexOf(name)));
+    return { count: rows.size, range: [Math.max(...rows) + 0.5, Math.min(...rows) - 0.5] };
   };
 
   const filter = (plot, wanted) => {
     const visible = plot.data.map((trace) => wanted === "" || trace.meta === wanted);
+    const { count, range } = rowsOf(plot, wanted);
     Plotly.restyle(plot, { visible }).then(() =>
-      Plotly.relayout(plot, { height: heightFor(plot, wanted), "yaxis.autorange": "reversed" }));
-  };
-
-  const heightFor = (plot, wanted) => {
-    const rows = new Set();
-    for (const trace of plot.data) if (wanted === "" || trace.meta === wanted) trace.y.forEach((name) => rows.add(name));
-    return 110 + 15 * rows.size;
+      Plotly.relayout(plot, { height: ROW_FRAME_PX + ROW_PX * count, "yaxis.range": range }));
   };
 
   const changeAxis = (plot, spec, index) => {
@@ -67,10 +74,9 @@
 
   const connect = (spec, plot) => {
     const box = byId("box-" + spec.id);
-    plot.dataset.reversed = (spec.layout.yaxis || {}).autorange === "reversed" ? "1" : "";
-    for (const button of box.querySelectorAll("button[data-zoom]"))
-      button.addEventListener("click", () => actions[button.dataset.zoom](plot));
     const group = box.querySelector("select[data-filter]");
+    for (const button of box.querySelectorAll("button[data-zoom]"))
+      button.addEventListener("click", () => actions[button.dataset.zoom](plot, group ? group.value : null));
     if (group) group.addEventListener("change", () => filter(plot, group.value));
     const choice = box.querySelector("select[data-axis]");
     if (choice) choice.addEventListener("change", () => changeAxis(plot, spec, Number(choice.value)));
