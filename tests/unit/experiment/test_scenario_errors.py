@@ -111,8 +111,10 @@ BROKEN = {
     "drift as a word": (
         "stop:",
         "measure: {drift: {definition: paper}}\nstop:",
-        "x.yaml:11: measure.drift.definition: "
-        'expected a list of "fedsim" and "paper", each once, got "paper"',
+        (
+            "x.yaml:11: measure.drift.definition: "
+            'expected a list of "fedsim" and "paper", each once, got "paper"'
+        ),
     ),
     "drift is no switch": (
         "stop:",
