@@ -45,23 +45,29 @@ def synth_presence(num_devices: int, days: int, presence: Presence, rng: np.rand
         Fitted to Berta, Bilicki and Jelasity, "Defining and understanding smartphone churn over the
         internet", P2P 2014 (the STUNner trace).
     """
-    share = _hourly_share(num_devices, presence, rng)
-    online = rng.random(num_devices) < share[:, 0]
+    share = np.ascontiguousarray(_hourly_share(num_devices, presence, rng).T)
+    online = rng.random(num_devices) < share[0]
     factor = np.exp(presence.ln_sd * rng.standard_normal(num_devices))
     per_step = presence.rate_per_h * _STEP_S / 3600.0
     changed: list[np.ndarray] = []
     at_s: list[np.ndarray] = []
     steps_per_hour, warm = 3600 // _STEP_S, _WARM_DAYS * DAY_S // _STEP_S
     begins_online = online
+    draws, hazard = np.empty(num_devices), np.empty(num_devices)
     for step in range(-warm, days * DAY_S // _STEP_S):
         if step == 0:
             begins_online = online.copy()
-        target = share[:, step // steps_per_hour % 24]
-        hazard = factor * per_step * np.where(online, 1.0 - target, target)
-        flips = np.flatnonzero(rng.random(num_devices) < hazard)
+        target = share[step // steps_per_hour % 24]
+        if step % steps_per_hour == 0:
+            hazard = factor * per_step * np.where(online, 1.0 - target, target)
+        rng.random(out=draws)
+        flips = np.flatnonzero(draws < hazard)
         within = rng.integers(0, _STEP_S, len(flips))
         online[flips] = ~online[flips]
         factor[flips] = np.exp(presence.ln_sd * rng.standard_normal(len(flips)))
+        # Between full hours only devices that changed have another hazard.
+        aim = target[flips]
+        hazard[flips] = factor[flips] * per_step * np.where(online[flips], 1.0 - aim, aim)
         if step >= 0:
             changed.append(flips)
             at_s.append(step * _STEP_S + within)
