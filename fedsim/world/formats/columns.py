@@ -92,7 +92,7 @@ def read_ids(table: Table, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
     Raises:
         TraceError: If one does not match the pattern, which also keeps spreadsheet formulas out.
     """
-    codes, found = pd.factorize(table.frame[column], sort=True)
+    codes, found = pd.factorize(table.frame[column].astype(str), sort=True)
     for code, name in enumerate(found):
         if not _ID.fullmatch(str(name)):
             row = int(np.argmax(codes == code))
@@ -103,7 +103,7 @@ def read_ids(table: Table, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def read_choices(table: Table, column: str, choices: tuple[str, ...]) -> np.ndarray:
     """Return for each row the index of its choice."""
-    codes = pd.Index(choices).get_indexer(pd.Index(table.frame[column]))
+    codes = pd.Index(choices).get_indexer(pd.Index(table.frame[column].astype(str)))
     if (codes < 0).any():
         table.fail(int(np.argmax(codes < 0)), column, f"one of {', '.join(choices)}", "fix the value")
     return np.asarray(codes)

@@ -5,7 +5,14 @@ from functools import singledispatch
 import numpy as np
 
 from fedsim.units import format_seconds
-from fedsim.world.formats.records import AvailabilityTable, BandwidthTable, DeviceTable, Record, StateTable
+from fedsim.world.formats.records import (
+    AvailabilityTable,
+    BandwidthTable,
+    DeviceTable,
+    Kind,
+    Record,
+    StateTable,
+)
 
 
 @singledispatch
@@ -44,3 +51,14 @@ def _devices(record: DeviceTable) -> str:
 def _state(record: StateTable) -> str:
     num_events = sum(len(events.times_s) for events in record.events.values())
     return f"{num_events} events of {len(record.ids)} devices: {', '.join(record.events)}"
+
+
+def kind_of(record: Record) -> Kind:
+    """Return which of the four kinds a table is."""
+    kinds: dict[type, Kind] = {
+        AvailabilityTable: "availability",
+        BandwidthTable: "bandwidth",
+        DeviceTable: "devices",
+        StateTable: "state",
+    }
+    return kinds[type(record)]

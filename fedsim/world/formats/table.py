@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from fedsim.errors import TraceError
+from fedsim.errors import MissingExtraError, TraceError
 from fedsim.world.formats.records import Mode
 
 _BOM = b"\xef\xbb\xbf"
@@ -70,6 +70,8 @@ def read_table(path: Path | str, mode: Mode = "normal") -> Table:
             wrong number of fields.
     """
     stored = _stored_bytes(path)
+    if is_parquet(path):
+        return _parquet_table(str(path), mode, stored)
     data = _text_bytes(str(path), stored)
     header_line, header = _header(str(path), data)
     rows = _fast_rows(str(path), data, header) if _is_plain(data, header_line) else None
@@ -80,6 +82,41 @@ def read_table(path: Path | str, mode: Mode = "normal") -> Table:
         raise TraceError(f"{path}:{header_line}: expected rows after the header, found none; add the data")
     table = Table(str(path), mode, header_line, frame, lines, hashlib.sha256(stored).hexdigest())
     return table.noted(f"dropped {dropped} rows with the wrong number of fields", when=dropped > 0)
+
+
+def is_parquet(path: Path | str) -> bool:
+    """Say whether a file is Parquet by its ending, as with ``.gz``."""
+    return str(path).endswith(".parquet")
+
+
+def _parquet_table(path: str, mode: Mode, stored: bytes) -> Table:
+    """Read the same columns from Parquet; numbers stay numbers, empty cells become empty text."""
+    try:
+        from pyarrow import ArrowException, BufferReader, parquet  # noqa: PLC0415 - an optional extra
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            f'{path}: reading Parquet needs pyarrow; install it: pip install "fedsim-lora[parquet]"'
+        ) from None
+    try:
+        content = parquet.read_table(BufferReader(stored))
+    except (ArrowException, OSError):
+        raise TraceError(f"{path}: expected a Parquet file, got other bytes; write it again") from None
+    names = content.column_names
+    if len(set(names)) < len(names):
+        raise TraceError(f"{path}:1: expected distinct column names, got {', '.join(names)}; rename one")
+    if content.num_rows == 0:
+        raise TraceError(f"{path}:1: expected rows after the header, found none; add the data")
+    frame = pd.DataFrame({name: _parquet_column(content.column(name).to_pandas()) for name in names})
+    lines = np.arange(1, len(frame) + 1)
+    return Table(path, mode, 1, frame, lines, hashlib.sha256(stored).hexdigest())
+
+
+def _parquet_column(column: pd.Series) -> pd.Series:
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if numeric and not column.isna().any():
+        return column
+    text = column.astype(object).map(str, na_action="ignore").fillna("")
+    return text.astype(str).str.strip()
 
 
 def file_sha256(path: Path | str) -> str:

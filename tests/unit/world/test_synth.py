@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from fedsim.errors import TraceError
+from fedsim.experiment.recipe_source import load_recipe, recipe_names
 from fedsim.seeds import Seeds
 from fedsim.world.calibration import LEVELS, NETWORKS, PRESENCE
-from fedsim.world.recipe import RECIPES, synth_fleet
+from fedsim.world.make import synth_fleet
 from fedsim.world.synth import DAY_S, Disturbance, synth_disturbances, synth_presence, synth_rates
 
 
@@ -105,24 +106,24 @@ def test_disturbances_leave_a_share_and_end_free():
 
 
 def test_a_recipe_deals_classes_by_their_shares():
-    rows = synth_fleet("skewed_edge", 100, 1, 0)["devices.csv"].splitlines()[1:]
+    rows = synth_fleet(load_recipe("skewed_edge"), 100, 1, 0)["devices.csv"].splitlines()[1:]
     classes = [row.split(",")[1] for row in rows]
-    for name, made in RECIPES["skewed_edge"].classes.items():
+    for name, made in load_recipe("skewed_edge").classes.items():
         assert classes.count(name) == pytest.approx(100 * made.share, abs=1)
     assert len(set(classes[:10])) > 2  # mixed, so that the first few are a small fleet too
 
 
 def test_shares_of_a_recipe_add_up():
-    for recipe in RECIPES.values():
+    for recipe in map(load_recipe, recipe_names()):
         assert sum(made.share for made in recipe.classes.values()) == pytest.approx(1)
         assert sum(recipe.zones_h.values()) == pytest.approx(1)
         for made in recipe.classes.values():
             assert sum(made.networks.values()) == pytest.approx(1)
-            assert set(made.networks) <= set(recipe.library) <= set(NETWORKS)
+            assert set(made.networks) <= set(recipe.library) <= set(recipe.families)
 
 
 def test_the_seed_decides_everything():
-    one, same, other = (synth_fleet("skewed_edge", 12, 1, seed) for seed in (0, 0, 1))
+    one, same, other = (synth_fleet(load_recipe("skewed_edge"), 12, 1, seed) for seed in (0, 0, 1))
     assert one == same
     assert all(
         one[name] != other[name] for name in ("devices.csv", "availability.csv", "bandwidth.csv", "state.csv")
@@ -130,7 +131,7 @@ def test_the_seed_decides_everything():
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(TraceError, match="expected one of skewed_edge"):
-        synth_fleet("moon", 1, 1, 0)
+    with pytest.raises(TraceError, match="expected one of gateways, phones, skewed_edge"):
+        load_recipe("moon")
     with pytest.raises(TraceError, match="at least one device"):
-        synth_fleet("skewed_edge", 0, 1, 0)
+        synth_fleet(load_recipe("skewed_edge"), 0, 1, 0)
