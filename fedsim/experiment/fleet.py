@@ -1,16 +1,38 @@
 """Which fleet does a scenario name? Reads its traces; loads no tensor library, so that a check is quick."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from fedsim.errors import TraceError
+from fedsim.experiment.recipe_source import hours_from_utc, load_recipe
 from fedsim.experiment.scenario import Scenario
+from fedsim.experiment.sections import FleetSection
 from fedsim.method.estimate import LinkHistory, budget
 from fedsim.method.server import ServerConfig
 from fedsim.sim.fleet import Reporter
+from fedsim.world.formats.availability import read_availability
 from fedsim.world.load import load_population
+from fedsim.world.make import synth_fleet
 from fedsim.world.population import Population
+from fedsim.world.resample import Growth, Pairing
 
+_KEYS = ("devices", "bandwidth", "availability", "state")
+_TEMPLATES = 1000
+_DAYS = 7
 MOST_ASKED = 1000
 """Of a larger fleet, so many devices stand for all when one rank is sought for everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where the four tables lie; None for those that are not there."""
+
+    devices: Path
+    bandwidth: Path
+    availability: Path | None
+    state: Path | None
 
 
 def build_population(scenario: Scenario) -> Population:
@@ -20,18 +42,34 @@ def build_population(scenario: Scenario) -> Population:
         scenario: As loaded.
 
     Raises:
-        InputError: If a file is missing, or a trace is wrong.
+        InputError: If a file is missing, or a trace or a recipe is wrong.
     """
     fleet = scenario.fleet
-    for key in ("devices", "bandwidth", "availability", "state"):
+    for key in _KEYS:
         path = getattr(fleet, key)
         if path is not None and not path.is_file():
             raise scenario.error(f"fleet.{key}", f"no such file: {path}")
+    if fleet.recipe is None:
+        if fleet.devices is None or fleet.bandwidth is None:
+            raise scenario.error("fleet.devices", "required, unless fleet.recipe makes one")
+        return _load(scenario, _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state))
+    with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
+        shown = f"recipe {Path(fleet.recipe).name}: "
+        try:
+            files = _made(fleet, scenario.seed, Path(folder))
+            return _renamed(_load(scenario, files), f"{folder}/", shown)
+        except TraceError as error:
+            raise TraceError(str(error).replace(f"{folder}/", shown)) from None
+
+
+def _load(scenario: Scenario, files: _Files) -> Population:
+    fleet = scenario.fleet
+    only_devices = fleet.recipe is not None and (fleet.devices is None) != (fleet.availability is None)
     return load_population(
-        devices=fleet.devices,
-        bandwidth=fleet.bandwidth,
-        availability=fleet.availability,
-        state=fleet.state,
+        devices=files.devices,
+        bandwidth=files.bandwidth,
+        availability=files.availability,
+        state=files.state,
         seed=scenario.seed,
         start_s=fleet.start_s,
         availability_policy=fleet.availability_policy,
@@ -43,7 +81,60 @@ def build_population(scenario: Scenario) -> Population:
         class_defaults={
             name: (section.memory_bytes, section.compute_flops) for name, section in fleet.classes.items()
         },
+        growth=_growth(fleet),
+        deal_availability=only_devices,
+        deal_bandwidth=fleet.recipe is not None and fleet.devices is None and fleet.bandwidth is not None,
     )
+
+
+def _growth(fleet: FleetSection) -> Growth | None:
+    if fleet.population is None:
+        return None
+    return Growth(
+        size=fleet.population,
+        shares=fleet.shares,
+        pairing=Pairing(**fleet.pairing.model_dump()),
+        zones_h={hours_from_utc(text): share for text, share in fleet.time_zones.items()},
+        scale_ln_sd=fleet.bandwidth_spread,
+    )
+
+
+def _made(fleet: FleetSection, seed: int, folder: Path) -> _Files:
+    """Let the recipe make what no file gives."""
+    made = synth_fleet(
+        load_recipe(fleet.recipe or ""), _num_templates(fleet), fleet.recipe_days or _DAYS, seed
+    )
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    own_state = fleet.state or _own(made, folder, "state") if fleet.devices is None else fleet.state
+    return _Files(
+        devices=fleet.devices or folder / "devices.csv",
+        bandwidth=fleet.bandwidth or folder / "bandwidth.csv",
+        availability=fleet.availability or folder / "availability.csv",
+        state=own_state,
+    )
+
+
+def _own(made: Mapping[str, str], folder: Path, kind: str) -> Path | None:
+    name = f"{kind}.csv"
+    return folder / name if name in made else None
+
+
+def _num_templates(fleet: FleetSection) -> int:
+    """As many as there are devices, rows to deal out, or the limit, whichever fits."""
+    wanted = fleet.templates or _TEMPLATES
+    if fleet.availability is not None and fleet.devices is None and fleet.templates is None:
+        wanted = max(wanted, len(read_availability(fleet.availability).ids))
+    return min(wanted, fleet.population or wanted)
+
+
+def _renamed(population: Population, folder: str, shown: str) -> Population:
+    """Name generated tables by their recipe: the folder that they went through says nothing."""
+    origins = tuple(
+        replace(origin, path=origin.path.replace(folder, shown), notes=()) for origin in population.origins
+    )
+    notes = tuple(note.replace(folder, shown) for note in population.notes)
+    return replace(population, origins=origins, notes=notes)
 
 
 def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:

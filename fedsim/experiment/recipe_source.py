@@ -170,7 +170,7 @@ def _made(name: str, section: RecipeSection) -> Recipe:
     return Recipe(
         name=name,
         classes={key: _class(key, made, presences) for key, made in section.classes.items()},
-        zones_h={_hours(text): share for text, share in section.zones.items()},
+        zones_h={hours_from_utc(text): share for text, share in section.zones.items()},
         families=families,
         library={key: _part(_calm(key, section), made) for key, made in section.library.items()},
         scale_ln_sd=section.scale_ln_sd,
@@ -237,13 +237,20 @@ def _disturbance(section: DisturbanceSection | None) -> Disturbance | None:
     )
 
 
-def _hours(text: str) -> float:
+def hours_from_utc(text: str) -> float:
+    """Read a time zone.
+
+    Raises:
+        TraceError: If it is not a number of hours, -14 to 14.
+    """
     try:
         hours = float(text)
     except ValueError:
         hours = float("nan")
     if not -14 <= hours <= 14:
-        raise TraceError(f'zones: expected hours from UTC, -14 to 14, got "{text}"; write for instance 5.5')
+        raise TraceError(
+            f'time zone: expected hours from UTC, -14 to 14, got "{text}"; write for instance 5.5'
+        )
     return hours
 
 

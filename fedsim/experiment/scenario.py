@@ -42,7 +42,9 @@ PATH_KEYS = (
     "fleet.bandwidth",
     "fleet.availability",
     "fleet.state",
+    "fleet.recipe",
 )
+NAME_OR_PATH = ("model.base", "fleet.recipe")
 
 
 class Scenario(Section):
@@ -164,8 +166,40 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
 def _fleet_misfits(fleet: FleetSection, server: ServerSection) -> Iterator[tuple[str, str]]:
     if fleet.on_interrupt == "pause" and not ends_by_itself(server):
         yield "fleet.on_interrupt", PAUSE_NEEDS[server.pacing]
-    if fleet.availability is None and fleet.availability_policy != "always":
+    if fleet.recipe is None and fleet.availability is None and fleet.availability_policy != "always":
         yield "fleet.availability", "required, unless fleet.availability_policy is always"
+    yield from _recipe_misfits(fleet)
+    yield from _population_misfits(fleet)
+
+
+def _recipe_misfits(fleet: FleetSection) -> Iterator[tuple[str, str]]:
+    """Without a recipe the files must be there, and what only a recipe reads must not."""
+    if fleet.recipe is None:
+        for key, path in (("fleet.devices", fleet.devices), ("fleet.bandwidth", fleet.bandwidth)):
+            if path is None:
+                yield key, "required, unless fleet.recipe makes one"
+        for key, value in (("recipe_days", fleet.recipe_days), ("templates", fleet.templates)):
+            if value is not None:
+                yield f"fleet.{key}", "has no effect without fleet.recipe; leave it out"
+    elif fleet.devices is None and fleet.population is None:
+        yield "fleet.population", "required by fleet.recipe: how many devices shall there be?"
+
+
+def _population_misfits(fleet: FleetSection) -> Iterator[tuple[str, str]]:
+    """What only a drawn population obeys needs one."""
+    defaults = FleetSection()
+    for key in ("shares", "pairing", "time_zones", "bandwidth_spread"):
+        if fleet.population is None and getattr(fleet, key) != getattr(defaults, key):
+            yield f"fleet.{key}", "has no effect without fleet.population; give one or leave it out"
+    pairing = fleet.pairing
+    for key in ("availability_compute", "bandwidth_compute", "availability_bandwidth"):
+        if pairing.kind != "correlated" and getattr(pairing, key):
+            yield (
+                f"fleet.pairing.{key}",
+                "has no effect unless fleet.pairing.kind is correlated; leave it out",
+            )
+    if pairing.kind == "kept" and pairing.within == "fleet":
+        yield "fleet.pairing.within", "has no effect on whole devices; leave it out or choose another kind"
 
 
 def _task_misfits(task: TaskSection) -> Iterator[tuple[str, str]]:
@@ -227,8 +261,8 @@ def _anchor_paths(values: dict[str, Any], directory: Path) -> None:
 
 
 def _anchored(dotted: str, text: str, directory: Path) -> str:
-    """Make one path absolute; a base model that does not look like a path is a name."""
-    if not text or (dotted == "model.base" and not text.startswith((".", "/", "~"))):
+    """Make one path absolute; a base model or a recipe that does not look like a path is a name."""
+    if not text or (dotted in NAME_OR_PATH and not text.startswith((".", "/", "~"))):
         return text
     return os.path.normpath(directory.absolute() / Path(text).expanduser())
 

@@ -177,12 +177,34 @@ class DeviceClassSection(Section):
     initial_up_mbps: Positive | None = None
 
 
-class FleetSection(Section):
-    """The devices and the traces they follow.
+Correlation = Annotated[float, Field(ge=-1, le=1)]
+
+
+class PairingSection(Section):
+    """How presence, bandwidth and speed of a device go together; no public trace joins them.
 
     Args:
-        devices: Device file.
-        bandwidth: Library of bandwidth traces.
+        kind: ``kept`` copies whole devices, ``independent`` draws the three apart, ``correlated`` with the
+            rank correlations below.
+        within: Whether the three come from devices of one class or of the whole fleet.
+        availability_compute: Between online share and speed.
+        bandwidth_compute: Between mean downlink rate and speed.
+        availability_bandwidth: Between online share and mean downlink rate.
+    """
+
+    kind: Literal["kept", "independent", "correlated"] = "kept"
+    within: Literal["class", "fleet"] = "class"
+    availability_compute: Correlation = 0.0
+    bandwidth_compute: Correlation = 0.0
+    availability_bandwidth: Correlation = 0.0
+
+
+class FleetSection(Section):
+    """The devices and the traces they follow: files, a recipe that makes what no file gives, or both.
+
+    Args:
+        devices: Device file; required without a recipe.
+        bandwidth: Library of bandwidth traces; required without a recipe.
         availability: Online intervals; without it `availability_policy` must be ``always``.
         state: Events such as free memory or throttling.
         start_s: Where in the traces virtual time 0 lies, YAML ``start``.
@@ -195,10 +217,19 @@ class FleetSection(Section):
         latency_s: One-way delay of each transfer, YAML ``latency``.
         on_interrupt: What leaving mid-work means.
         classes: Defaults per device class.
+        recipe: Name of a recipe, or a YAML file (written with a leading ``.``, ``/`` or ``~``).
+        recipe_days: Length of its availability and state, 7 by default.
+        population: Number of devices, drawn from those of the files or of the recipe; as many as there are
+            where None.
+        templates: Most devices that the recipe makes, to draw the population from; 1000 by default.
+        shares: Class -> share of the population; as in the files or the recipe where empty.
+        pairing: What goes with what in the population.
+        time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
+        bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
     """
 
-    devices: FilePath
-    bandwidth: FilePath
+    devices: FilePath | None = None
+    bandwidth: FilePath | None = None
     availability: FilePath | None = None
     state: FilePath | None = None
     start_s: Duration = Field(default=0.0, alias="start")
@@ -210,6 +241,14 @@ class FleetSection(Section):
     latency_s: Duration = Field(default=0.05, alias="latency")
     on_interrupt: Literal["drop", "pause"] = "drop"
     classes: dict[Word, DeviceClassSection] = {}
+    recipe: Word | None = None
+    recipe_days: Annotated[int, Field(ge=1, le=366)] | None = None
+    population: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    templates: Count | None = None
+    shares: dict[Word, Annotated[float, Field(ge=0, le=1)]] = {}
+    pairing: PairingSection = PairingSection()
+    time_zones: dict[Word, Annotated[float, Field(ge=0, le=1)]] = {}
+    bandwidth_spread: Annotated[float, Field(ge=0, le=5)] = 0.0
 
 
 class MethodSection(Section):

@@ -1,8 +1,12 @@
 """How is a fleet loaded from its files?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from fedsim.seeds import Seeds
 from fedsim.world.assemble import AvailabilityPolicy, FleetOptions, assemble_population
 from fedsim.world.formats.availability import read_availability
 from fedsim.world.formats.bandwidth import read_bandwidth
@@ -10,6 +14,7 @@ from fedsim.world.formats.devices import read_devices
 from fedsim.world.formats.records import GapPolicy, Mode
 from fedsim.world.formats.state import read_state
 from fedsim.world.population import Population
+from fedsim.world.resample import Growth, grow_population
 
 
 def load_population(
@@ -34,6 +39,9 @@ def load_population(
     gap_policy: GapPolicy | None = None,
     unmetered_only: bool = False,
     charging_only: bool = False,
+    growth: Growth | None = None,
+    deal_availability: bool = False,
+    deal_bandwidth: bool = False,
 ) -> Population:
     """Read, check and assemble a fleet.
 
@@ -58,6 +66,9 @@ def load_population(
         gap_policy: What a hole in a bandwidth trace means; default: the sidecar, else ``hold``.
         unmetered_only: Devices take part on Wi-Fi only.
         charging_only: Devices take part on the charger only.
+        growth: Draw a larger fleet from the devices of the file.
+        deal_availability: Devices follow the rows of the availability file in a drawn order, not by name.
+        deal_bandwidth: Devices draw their traces from the library, whatever their rows say.
 
     Raises:
         TraceError: For the first thing that is wrong, with file, line and the way out.
@@ -87,4 +98,20 @@ def load_population(
         )
     library = read_bandwidth(bandwidth, mode=mode, gap_policy=gap_policy)
     events = None if state is None else read_state(state, mode=mode)
-    return assemble_population(fleet, present, library, events, options)
+    seeds = Seeds(seed)
+    if deal_availability and present is not None:
+        fleet = replace(fleet, availability_ids=_dealt(present.ids, len(fleet.ids), seeds))
+    if deal_bandwidth:
+        fleet = replace(fleet, bandwidth_ids=("",) * len(fleet.ids))
+    population = assemble_population(fleet, present, library, events, options)
+    if growth is None:
+        return population
+    tz_s = fleet.numbers["tz_offset_s"][: population.num_devices]
+    known = np.where(np.isnan(tz_s), 0.0 if present is None else present.tz_offset_s, tz_s)
+    return grow_population(population, known, growth, seeds)
+
+
+def _dealt(names: Sequence[str], num_devices: int, seeds: Seeds) -> tuple[str, ...]:
+    """Deal names out in a drawn order, again from the first when all are dealt."""
+    order = seeds.generator("deal").permutation(len(names))
+    return tuple(names[order[k % len(names)]] for k in range(num_devices))

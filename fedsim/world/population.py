@@ -69,6 +69,7 @@ class Population:
         start_s: Where in the events second 0 lies; intervals and connections have it in their offsets.
         origins: Files it was made from.
         notes: What the readers mended and what was assumed.
+        state_shift_s: Events of each device are read this much later; None where nobody's are.
     """
 
     device_ids: tuple[str, ...]
@@ -84,6 +85,7 @@ class Population:
     start_s: float = 0.0
     origins: tuple[Origin, ...] = ()
     notes: tuple[str, ...] = ()
+    state_shift_s: np.ndarray | None = None
 
     @property
     def num_devices(self) -> int:
@@ -219,4 +221,5 @@ class Population:
         values = values * unit
         if times[0] > 0:
             times, values = np.insert(times, 0, 0.0), np.insert(values, 0, before)
-        return StepTrace(times, values, self.state.period_s).shifted(self.start_s)
+        own_s = 0.0 if self.state_shift_s is None else float(self.state_shift_s[index])
+        return StepTrace(times, values, self.state.period_s).shifted(self.start_s + own_s)
