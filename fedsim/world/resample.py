@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from fedsim.errors import TraceError
 from fedsim.seeds import Seeds
@@ -208,6 +207,8 @@ def _draw_group(
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
     """Draw machine, presence and link for so many devices; machines are dealt evenly over their ranks."""
+    from scipy.special import ndtr, ndtri  # noqa: PLC0415 - keeps checks of plain fleets quick
+
     level = (rng.permutation(size) + rng.random(size)) / size
     if pairing.kind == "kept":
         machine = members[_at_level(scores[0], weights, level, rng)]
