@@ -12,6 +12,7 @@ from fedsim.world.formats.table import Table
 
 _ID = re.compile(r"[A-Za-z0-9._:][A-Za-z0-9._:-]{0,63}")
 _EPOCH_S = 1e9
+_LARGEST = 1e15
 _TEN_YEARS_S = 10 * 365.25 * 86400
 _REREAD = "fix the value or read with --lenient"
 
@@ -41,9 +42,10 @@ class NumberRule:
 
     def refuses(self, values: np.ndarray) -> np.ndarray:
         """Return which finite values are out of range."""
-        if self.minimum is None:
-            return np.zeros(len(values), dtype=bool)
-        outside: np.ndarray = values <= self.minimum if self.positive else values < self.minimum
+        # Nothing that a trace holds is so large; what is would overflow when it is scaled or summed.
+        outside: np.ndarray = np.abs(values) > _LARGEST
+        if self.minimum is not None:
+            outside |= values <= self.minimum if self.positive else values < self.minimum
         return outside
 
 
@@ -68,7 +70,9 @@ def read_numbers(table: Table, rules: dict[str, NumberRule]) -> tuple[Table, dic
         unread |= wrong
         outside = ~wrong & rule.refuses(values[name])
         if outside.any():
-            table.fail(int(np.argmax(outside)), name, rule.expected, "fix the value")
+            row = int(np.argmax(outside))
+            too_large = f", up to {_LARGEST:g}" if abs(values[name][row]) > _LARGEST else ""
+            table.fail(row, name, f"{rule.expected}{too_large}", "fix the value")
     if not unread.any():
         return table, values
     kept = table.keep(~unread).noted(f"dropped {int(unread.sum())} rows that are not numbers")

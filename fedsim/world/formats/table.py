@@ -115,8 +115,9 @@ def _parquet_column(column: pd.Series) -> pd.Series:
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if numeric and not column.isna().any():
         return column
-    text = column.astype(object).map(str, na_action="ignore").fillna("")
-    return text.astype(str).str.strip()
+    empty = column.isna()
+    text = ["" if gone else str(value).strip() for value, gone in zip(column, empty, strict=True)]
+    return pd.Series(text, dtype=str)
 
 
 def file_sha256(path: Path | str) -> str:
