@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,23 @@ def test_a_population_grows_from_files(tmp_path):
     population = build_population(load_scenario(path, {"fleet.population": "5000"}))
     assert population.num_devices == 5000
     assert any("drawn from 200 templates" in note for note in population.notes)
+
+
+@pytest.mark.slow
+def test_a_million_devices_are_checked_in_seconds_and_little_memory(tmp_path):
+    (tmp_path / "s.yaml").write_text(
+        "name: x\nfleet: {recipe: skewed_edge, population: 1000000}\nstop: {rounds: 1}\n"
+    )
+    script = (
+        "import resource, sys\nfrom fedsim.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as ended: code = ended.code\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, code)\n"
+    )
+    begun = time.monotonic()
+    words = [sys.executable, "-c", script, "check", str(tmp_path / "s.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT)
+    assert time.monotonic() - begun < 60
+    _, peak_kb, code = done.stdout.splitlines()[-1].split()
+    assert code in {"0", "None"}
+    assert int(peak_kb) < 2e6
