@@ -51,7 +51,7 @@ def build_population(scenario: Scenario) -> Population:
             raise scenario.error(f"fleet.{key}", f"no such file: {path}")
     if fleet.recipe is None:
         if fleet.devices is None or fleet.bandwidth is None:
-            raise scenario.error("fleet.devices", "required, unless fleet.recipe makes one")
+            raise scenario.error("fleet.devices", "required, or fleet.recipe")
         return _load(scenario, _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state))
     with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
         shown = f"recipe {Path(fleet.recipe).name}: "

@@ -177,7 +177,7 @@ def _recipe_misfits(fleet: FleetSection) -> Iterator[tuple[str, str]]:
     if fleet.recipe is None:
         for key, path in (("fleet.devices", fleet.devices), ("fleet.bandwidth", fleet.bandwidth)):
             if path is None:
-                yield key, "required, unless fleet.recipe makes one"
+                yield key, "required, or fleet.recipe"
         for key, value in (("recipe_days", fleet.recipe_days), ("templates", fleet.templates)):
             if value is not None:
                 yield f"fleet.{key}", "has no effect without fleet.recipe; leave it out"

@@ -155,7 +155,7 @@ BROKEN = {
         "",
         "x.yaml:11: stop: expected a section with keys, got nothing",
     ),
-    "no devices": ("  devices: devices.csv\n", "", "x.yaml:2: fleet.devices: required"),
+    "no devices": ("  devices: devices.csv\n", "", "x.yaml:2: fleet.devices: required, or fleet.recipe"),
     "path is number": ("devices.csv", "5", "x.yaml:3: fleet.devices: expected a file path, got 5"),
     "no availability": (
         "  availability: availability.csv\n",
