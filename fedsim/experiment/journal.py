@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, StorageError
 from fedsim.experiment.freeze import freeze, thaw
 from fedsim.experiment.journal_index import (
     INDEX,
@@ -33,20 +33,24 @@ class Journal:
 
     Args:
         directory: Of the run; its journal is made, or read and gone on with.
+        read_only: Look up and load only; nothing on disk changes.
 
     Raises:
         InputError: If the journal is damaged, or cannot be opened.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         self.directory = directory / JOURNAL
         self._objects = self.directory / OBJECTS
         self._lock = Lock()
         self._index = read_index(self.directory / INDEX)
         self._live = self._index.live()
+        self._file: IO[bytes] | None = None
+        if read_only:
+            return
         try:
             self._objects.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = (self.directory / INDEX).open("ab")
+            self._file = (self.directory / INDEX).open("ab")
             self._file.truncate(self._index.size_bytes)
             self._sweep()
         except OSError as error:
@@ -144,7 +148,7 @@ class Journal:
         key = (kind, number)
         with self._lock, storing(self.directory):
             entry = self._index.entries.get(key)
-            if entry is None or entry.content is None or key in self._index.dropped:
+            if self._file is None or entry is None or entry.content is None or key in self._index.dropped:
                 return
             self._append({"dropped": [kind, number]})
             self._index.dropped.add(key)
@@ -166,12 +170,18 @@ class Journal:
             StorageError: If it cannot.
         """
         with self._lock, storing(self.directory):
-            os.fsync(self._file.fileno())
+            os.fsync(self._open_file().fileno())
             _sync_directory(self._objects)
 
     def close(self) -> None:
         """Let go of the index."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _open_file(self) -> IO[bytes]:
+        if self._file is None:
+            raise StorageError(f"{self.directory}: opened to be read only")
+        return self._file
 
     def _path(self, digest: str) -> Path:
         return self._objects / f"{digest}{SUFFIX}"
@@ -203,11 +213,14 @@ class Journal:
     def _append(self, body: dict[str, Any]) -> None:
         chain = chain_hash(self._index.chain, body)
         line = index_line(body, chain)
+        file = self._open_file()
+        if file.closed:
+            raise StorageError(f"{self.directory}: closed after a write that failed; resume the run")
         try:
-            self._file.write(line)
-            self._file.flush()
+            file.write(line)
+            file.flush()
         except OSError:
-            self._file.close()  # a torn line ends this journal; whoever resumes cuts it off
+            file.close()  # a torn line ends this journal; whoever resumes cuts it off
             raise
         self._index.chain = chain
         self._index.size_bytes += len(line)

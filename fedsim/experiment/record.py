@@ -212,7 +212,7 @@ class Lines:
             return True
         if not line.startswith(found):
             raise InputError(
-                f"{self._path}:{self._number}: this is not what the run says now; {_difference(line, found)}"
+                f"{self._path}:{self._number}: this is not what the run says now; {difference(line, found)}"
             )
         self._is_replay = False
         self._file.seek(self._end)
@@ -248,8 +248,8 @@ class Lines:
 _SHOWN = 160
 
 
-def _difference(expected: bytes, found: bytes) -> str:
-    """Both lines from a little before the place where they differ."""
+def difference(expected: bytes, found: bytes) -> str:
+    """Say how two lines differ, from a little before the place where they differ."""
     same = next(index for index, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1])
     start = max(0, same - _SHOWN // 2)
     shown = [repr(text[start : same + _SHOWN // 2].decode(errors="replace")) for text in (expected, found)]
