@@ -29,9 +29,9 @@ def carry_out(directory, changes, log):
     import fedsim
 
     if (Path(directory) / "manifest.json").exists():
-        fedsim.resume(directory)
+        fedsim.resume(directory, report=False)
     else:
-        fedsim.run(fedsim.load_scenario(SCENARIO, changes), directory)
+        fedsim.run(fedsim.load_scenario(SCENARIO, changes), directory, report=False)
 
 
 def context():

@@ -47,16 +47,17 @@ def run(
     asked = _scenario(scenario, resume, out, overrides(assignments or []) | chosen)
 
     from fedsim.cli.progress import open_progress  # noqa: PLC0415 - keeps help fast
-    from fedsim.experiment import run as runner  # noqa: PLC0415 - imports torch
+    from fedsim.experiment.run import resume as go_on  # noqa: PLC0415 - imports torch
+    from fedsim.experiment.run import run as run_scenario  # noqa: PLC0415 - imports torch
 
     progress = None if quiet else open_progress()
     watching: list[Instrument] = [] if progress is None else [progress]
     begun: list[Path] = []
     try:
         if resume is not None:
-            result = runner.resume(resume, asked, instruments=watching, report=report, started=begun.append)
+            result = go_on(resume, asked, instruments=watching, report=report, started=begun.append)
         else:
-            result = runner.run(asked, out, instruments=watching, report=report, started=begun.append)
+            result = run_scenario(asked, out, instruments=watching, report=report, started=begun.append)
     except BaseException:
         _close(progress)
         if begun:

@@ -265,6 +265,7 @@ class Audit:
     def _uploaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
         flight.bytes_up = fields["bytes"]
+        self._busy.discard(flight.client)
         if self.prices is not None and flight.plan is not None:
             cost = self.prices.bytes_up(flight.plan)
             if fields["bytes"] != cost:
@@ -290,7 +291,8 @@ class Audit:
         if flight is None:
             yield f"assignment {number} ends, and is not under way"
             return
-        self._busy.discard(flight.client)
+        if flight.bytes_up is None:
+            self._busy.discard(flight.client)
         if outcome not in OUTCOMES:
             yield f"assignment {number} ends as {outcome!r}, which is no outcome"
         if outcome == "aggregated" and number not in self._combining:
