@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedsim.errors import FedsimError, InputError, ModelError, ScenarioError, TraceError
     from fedsim.experiment.load import Run, load_run
-    from fedsim.experiment.run import Result, arun, run
+    from fedsim.experiment.run import Result, aresume, arun, resume, run
     from fedsim.experiment.scenario import Scenario, load_scenario
 
 __all__ = [
@@ -26,16 +26,18 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "TraceError",
+    "aresume",
     "arun",
     "load_run",
     "load_scenario",
+    "resume",
     "run",
 ]
 
 _HOMES = {
     "fedsim.errors": ("FedsimError", "InputError", "ModelError", "ScenarioError", "TraceError"),
     "fedsim.experiment.load": ("Run", "load_run"),
-    "fedsim.experiment.run": ("Result", "arun", "run"),
+    "fedsim.experiment.run": ("Result", "aresume", "arun", "resume", "run"),
     "fedsim.experiment.scenario": ("Scenario", "load_scenario"),
 }
 

@@ -19,6 +19,7 @@ from fedsim.cli.report import report
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
 from fedsim.cli.traces import traces_app
+from fedsim.cli.verify import verify
 from fedsim.errors import FedsimError, InputError
 
 INTERRUPTED = 130
@@ -41,6 +42,7 @@ app.command("runs")(runs)
 app.command("trace-client")(trace_client)
 app.command("tail")(tail)
 app.command("doctor")(doctor)
+app.command("verify")(verify)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")
 
 

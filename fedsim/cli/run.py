@@ -1,22 +1,35 @@
 """``fedsim run``: carry out one scenario."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedsim.cli.scenarios import ScenarioArgument, SetOption, overrides
+from fedsim.cli.scenarios import SetOption, overrides
+from fedsim.errors import ScenarioError
 from fedsim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
+    from fedsim.cli.progress import Progress
     from fedsim.experiment.run import Result
+    from fedsim.experiment.scenario import Scenario
+    from fedsim.sim.instrument import Instrument
 
 
 def run(
-    scenario: ScenarioArgument,
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(help="A scenario file; with --resume only if files have moved.", show_default=False),
+    ] = None,
     *,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the record; must be new or empty.", show_default="runs/...")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Go on with the run in this folder.", show_default=False),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set seed=...")] = None,
     method: Annotated[str | None, typer.Option(help="Same as --set method.name=...")] = None,
@@ -26,26 +39,58 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html and timeline.json at the end.")] = True,
 ) -> None:
-    """Run one scenario and write its record: events, metrics, adapter."""
-    from fedsim.experiment.scenario import load_scenario  # noqa: PLC0415 - keeps help fast
-
+    """Run one scenario and write its record: events, metrics, adapter. Or go on with one that was killed."""
     if workers is not None and executor is None:
         executor = "workers"
     short = {"seed": seed, "method.name": method, "executor.kind": executor, "executor.workers": workers}
     chosen = {key: str(value) for key, value in short.items() if value is not None}
-    resolved = load_scenario(scenario, overrides(assignments or []) | chosen)
+    asked = _scenario(scenario, resume, out, overrides(assignments or []) | chosen)
 
     from fedsim.cli.progress import open_progress  # noqa: PLC0415 - keeps help fast
+    from fedsim.experiment.run import resume as go_on  # noqa: PLC0415 - imports torch
     from fedsim.experiment.run import run as run_scenario  # noqa: PLC0415 - imports torch
 
     progress = None if quiet else open_progress()
+    watching: list[Instrument] = [] if progress is None else [progress]
+    begun: list[Path] = []
     try:
-        watching = [] if progress is None else [progress]
-        result = run_scenario(resolved, out, instruments=watching, report=report)
-    finally:
-        if progress is not None:
-            progress.close()
+        if resume is not None:
+            result = go_on(resume, asked, instruments=watching, report=report, started=begun.append)
+        else:
+            result = run_scenario(asked, out, instruments=watching, report=report, started=begun.append)
+    except BaseException:
+        _close(progress)
+        if begun:
+            typer.echo(f"to go on: fedsim run --resume {shlex.quote(str(begun[0]))}", err=True)
+        raise
+    _close(progress)
     typer.echo("\n".join(closing_lines(result)))
+
+
+def _close(progress: "Progress | None") -> None:
+    if progress is not None:
+        progress.close()
+
+
+def _scenario(
+    path: Path | None, resume: Path | None, out: Path | None, changes: Mapping[str, str]
+) -> "Scenario":
+    """Load what is to run: a file, or what the manifest of a run says.
+
+    Raises:
+        InputError: If it is not clear what is meant.
+    """
+    from fedsim.experiment.scenario import load_scenario  # noqa: PLC0415 - keeps help fast
+
+    if resume is not None and out is not None:
+        raise ScenarioError("--out: a resumed run goes on in its own folder; leave it out")
+    if path is not None:
+        return load_scenario(path, changes)
+    if resume is None:
+        raise ScenarioError("expected a scenario file, or --resume with the folder of a run")
+    from fedsim.experiment.resume import scenario_of  # noqa: PLC0415 - keeps help fast
+
+    return scenario_of(resume, changes)
 
 
 def closing_lines(result: "Result") -> list[str]:

@@ -8,6 +8,7 @@ import torch
 
 from fedsim.errors import ScenarioError
 from fedsim.experiment.fleet import bound_to_fleet, build_population
+from fedsim.experiment.guard import GuardedExecutor
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import TaskSection
 from fedsim.experiment.serving import server_config
@@ -23,6 +24,7 @@ from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
+from fedsim.learn.versions import VersionStore
 from fedsim.method.bundle import Method
 from fedsim.method.catalogue import build_method
 from fedsim.method.server import Server
@@ -37,6 +39,19 @@ from fedsim.world.population import Population
 from fedsim.world.shape import ModelShape
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Who does the real work, beneath whatever measures or keeps it.
+
+    Args:
+        trainer: Trains clients.
+        store: Holds the versions.
+    """
+
+    trainer: InlineExecutor | WorkerExecutor
+    store: VersionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,7 @@ class Experiment:
         driver_config: How the world treats clients.
         export: Writes the newest global adapter to a directory.
         close: Ends worker processes.
+        engine: What trains and what holds the versions; None where nothing is trained.
         figures: Names of what is measured beyond loss and accuracy.
         caveats: What every reader of the figures must know.
     """
@@ -70,6 +86,7 @@ class Experiment:
     driver_config: DriverConfig
     export: Callable[[Path], None]
     close: Callable[[], Awaitable[None]]
+    engine: Engine | None
     figures: tuple[str, ...]
     caveats: tuple[str, ...]
 
@@ -111,7 +128,7 @@ def build(scenario: Scenario) -> Experiment:
     config = bound_to_fleet(server_config(scenario, seeds, method, prices), reporter)
     method = config.method
     drift = _drift_settings(scenario, seeds)
-    work, export, close = _real_work(scenario, seeds, method, loaded, shape, task, drift)
+    work, export, close, engine = _real_work(scenario, seeds, method, loaded, shape, task, drift)
     return Experiment(
         scenario=scenario,
         population=population,
@@ -124,6 +141,7 @@ def build(scenario: Scenario) -> Experiment:
         driver_config=_driver_config(scenario),
         export=export,
         close=close,
+        engine=engine,
         figures=() if drift is None or scenario.executor.kind == "stub" else drift.figures,
         caveats=_caveats(scenario, shape, priced),
     )
@@ -224,7 +242,7 @@ def _real_work(
     shape: ModelShape,
     task: Task,
     drift: DriftSettings | None,
-) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]]]:
+) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]], Engine | None]:
     """Make the three who work, how the adapter is written, and how workers end."""
     if scenario.executor.kind == "stub":
         return _stub_work(scenario, seeds, shape)
@@ -261,10 +279,13 @@ def _real_work(
     def export(directory: Path) -> None:
         export_adapter(store.export(store.versions[-1]), directory, scenario.model.base)
 
+    engine = Engine(executor, store)
+    guarded = GuardedExecutor(executor, scenario.training.on_client_error)
     if drift is None:
-        return RealWork(executor, store, evaluator), export, executor.close
+        return RealWork(guarded, store, evaluator), export, executor.close, engine
     gauge = DriftGauge(executor, store, drift)
-    return RealWork(gauge, gauge, evaluator), export, executor.close
+    work = RealWork(GuardedExecutor(gauge, scenario.training.on_client_error), gauge, evaluator)
+    return work, export, executor.close, engine
 
 
 def _rank_cap(scenario: Scenario) -> int:
@@ -277,13 +298,13 @@ def _rank_cap(scenario: Scenario) -> int:
 
 def _stub_work(
     scenario: Scenario, seeds: Seeds, shape: ModelShape
-) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]]]:
+) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]], Engine | None]:
     aggregator = StubAggregator(shape, seeds, scenario.executor.stub.exponent, _rank_cap(scenario))
 
     async def close() -> None:
         """Nothing runs."""
 
-    return RealWork(StubExecutor(), aggregator, StubEvaluator()), _export_nothing, close
+    return RealWork(StubExecutor(), aggregator, StubEvaluator()), _export_nothing, close, None
 
 
 def _export_nothing(directory: Path) -> None:

@@ -96,7 +96,7 @@ def load_run(path: Path | str) -> Run:
     """
     directory = Path(path)
     manifest = read_json(directory / MANIFEST)
-    prices = _prices(manifest)
+    prices = prices_of(manifest)
     frames = tabulate(read_events(directory / EVENTS), prices)
     summary_path = directory / SUMMARY
     return Run(
@@ -207,8 +207,8 @@ def _evaluations(path: Path, frames: Frames) -> pd.DataFrame:
     return table if len(table) >= len(frames.evaluations) else frames.evaluations
 
 
-def _prices(manifest: Mapping[str, Any]) -> Prices | None:
-    """Rebuild the prices that the manifest tells."""
+def prices_of(manifest: Mapping[str, Any]) -> Prices | None:
+    """Rebuild the prices that a manifest tells; None in old ones."""
     told = manifest.get("prices")
     if told is None:
         return None

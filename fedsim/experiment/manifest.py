@@ -29,6 +29,7 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
     scenario = experiment.scenario
     return {
         "scenario": scenario.model_dump(mode="json", by_alias=True),
+        "scenario_directory": str(scenario.directory),
         "scenario_sha256": scenario.scenario_hash,
         "seed": scenario.seed,
         "executor": scenario.executor.kind,

@@ -3,13 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fedsim.experiment.build import Experiment, build
 from fedsim.experiment.fairness import Fairness
+from fedsim.experiment.journaled import journaling
 from fedsim.experiment.manifest import manifest
 from fedsim.experiment.record import (
     ADAPTER,
@@ -18,10 +19,14 @@ from fedsim.experiment.record import (
     Recorder,
     Tally,
     claim_directory,
+    locked,
+    storing,
     write_json,
 )
 from fedsim.experiment.report.write import attempt_report
+from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.scenario import Scenario, load_scenario
+from fedsim.experiment.seal import sealed
 from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
@@ -29,6 +34,7 @@ from fedsim.sim.server import Driver
 from fedsim.sim.timeline import Timeline
 
 T = TypeVar("T")
+Started = Callable[[Path], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ def run(
     *,
     instruments: Sequence[Instrument] = (),
     report: bool = True,
+    started: Started | None = None,
 ) -> Result:
     """Carry out a scenario and wait for it; also works inside a running event loop, as in a notebook.
 
@@ -74,11 +81,13 @@ def run(
         out: New or empty directory of the record; by default the next free one below ``runs/``.
         instruments: Who watches besides the recorder.
         report: Whether `report.html` and `timeline.json` are written at the end.
+        started: Told the directory as soon as there is a run in it that could be resumed.
 
     Raises:
         InputError: If the scenario, a trace, a model or the directory is wrong; nothing is left behind.
+        StorageError: If the disk is full; the run can be resumed.
     """
-    return _wait_for(arun(scenario, out, instruments=instruments, report=report))
+    return _wait_for(arun(scenario, out, instruments=instruments, report=report, started=started))
 
 
 async def arun(
@@ -87,6 +96,7 @@ async def arun(
     *,
     instruments: Sequence[Instrument] = (),
     report: bool = True,
+    started: Started | None = None,
 ) -> Result:
     """Carry out a scenario. See `run`."""
     if not isinstance(scenario, Scenario):
@@ -95,17 +105,95 @@ async def arun(
     experiment = await asyncio.to_thread(build, scenario)
     try:
         directory = claim_directory(None if out is None else Path(out), scenario.name, scenario.seed)
-        write_json(directory / MANIFEST, manifest(experiment))
-        recorder = Recorder(directory, experiment.figures)
-        utilisation = Utilisation(experiment.prices)
-        fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
-        try:
-            reason, virtual_s = await simulate(experiment, [recorder, utilisation, fairness, *instruments])
-        finally:
-            recorder.close()
-        experiment.export(directory / ADAPTER)
+        with locked(directory):
+            write_json(directory / MANIFEST, manifest(experiment))
+            return await _carry_out(experiment, Site(directory, began_s, report), instruments, started)
     finally:
         await experiment.close()
+
+
+def resume(
+    directory: Path | str,
+    scenario: Scenario | str | Path | None = None,
+    *,
+    instruments: Sequence[Instrument] = (),
+    report: bool = True,
+    started: Started | None = None,
+) -> Result:
+    """Go on with a run that was killed, and wait for it. The end is that of a run that was never killed.
+
+    Args:
+        directory: Of the run.
+        scenario: Its scenario, where files have moved since; by default as its manifest has it.
+        instruments: Who watches besides the recorder; they see the whole run again.
+        report: Whether `report.html` and `timeline.json` are written at the end.
+        started: Told the directory when the run goes on.
+
+    Raises:
+        InputError: If this is no run, or it cannot go on here, or what is kept of it is damaged.
+        StorageError: If the disk is full; the run can be resumed again.
+    """
+    return _wait_for(aresume(directory, scenario, instruments=instruments, report=report, started=started))
+
+
+async def aresume(
+    directory: Path | str,
+    scenario: Scenario | str | Path | None = None,
+    *,
+    instruments: Sequence[Instrument] = (),
+    report: bool = True,
+    started: Started | None = None,
+) -> Result:
+    """Go on with a run that was killed. See `resume`."""
+    began_s, directory = time.monotonic(), Path(directory)
+    if scenario is None:
+        scenario = scenario_of(directory)
+    elif not isinstance(scenario, Scenario):
+        scenario = load_scenario(scenario)
+    experiment = await asyncio.to_thread(build, scenario)
+    try:
+        check_same(directory, manifest(experiment))
+        with locked(directory):
+            site = Site(directory, began_s, report, resumed=True)
+            return await _carry_out(experiment, site, instruments, started)
+    finally:
+        await experiment.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a run is written.
+
+    Args:
+        directory: Holds a manifest.
+        began_s: When work on it began, on the machine's own clock.
+        report: Whether the report is written at the end.
+        resumed: Whether a part of the run may be there already.
+    """
+
+    directory: Path
+    began_s: float
+    report: bool
+    resumed: bool = False
+
+
+async def _carry_out(
+    experiment: Experiment, site: Site, instruments: Sequence[Instrument], started: Started | None
+) -> Result:
+    """Simulate, record, export and sum up."""
+    directory = site.directory
+    utilisation = Utilisation(experiment.prices)
+    fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
+    with journaling(experiment, directory) as kept:
+        recorder = Recorder(directory, experiment.figures, resume=site.resumed)
+        if started is not None:
+            started(directory)
+        try:
+            reason, virtual_s = await simulate(kept, [recorder, utilisation, fairness, *instruments])
+        finally:
+            recorder.close()
+        with storing(directory / ADAPTER):
+            kept.export(directory / ADAPTER)
     result = Result(
         directory=directory,
         reason=reason,
@@ -113,12 +201,12 @@ async def arun(
         evaluations=tuple(recorder.evaluations),
         tally=recorder.tally,
         virtual_s=virtual_s,
-        wall_s=time.monotonic() - began_s,
+        wall_s=time.monotonic() - site.began_s,
         utilisation=utilisation.summary(),
         fairness=fairness.summary(),
     )
-    write_json(directory / SUMMARY, summary(result))
-    return replace(result, report=attempt_report(directory)) if report else result
+    write_json(directory / SUMMARY, sealed(summary(result), directory))
+    return replace(result, report=attempt_report(directory)) if site.report else result
 
 
 async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) -> tuple[str, float]:

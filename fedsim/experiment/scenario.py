@@ -20,6 +20,7 @@ from fedsim.experiment.sections import (
     EvaluationSection,
     ExecutorSection,
     FleetSection,
+    JournalSection,
     MeasureSection,
     MethodSection,
     ModelSection,
@@ -46,6 +47,9 @@ PATH_KEYS = (
 )
 NAME_OR_PATH = ("model.base", "fleet.recipe")
 
+OFF_THE_RECORD = ("executor", "journal")
+"""Sections on which the record does not depend, the stub excepted."""
+
 
 class Scenario(Section):
     """Everything that one run depends on.
@@ -65,6 +69,7 @@ class Scenario(Section):
         measure: What else is measured.
         executor: Where training happens.
         cost: What work costs.
+        journal: What is kept for a resume.
     """
 
     name: Word
@@ -81,6 +86,7 @@ class Scenario(Section):
     measure: MeasureSection = MeasureSection()
     executor: ExecutorSection = ExecutorSection()
     cost: CostSection = CostSection()
+    journal: JournalSection = JournalSection()
 
     _directory: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))
@@ -92,9 +98,14 @@ class Scenario(Section):
         return self
 
     @property
+    def directory(self) -> Path:
+        """Folder of the file it came from; relative paths start there."""
+        return self._directory.absolute()
+
+    @property
     def scenario_hash(self) -> str:
-        """Sha256 of everything that may change the record: all but where training happens."""
-        content = {key: value for key, value in self._plain().items() if key != "executor"}
+        """Sha256 of everything that may change the record: all but `OFF_THE_RECORD`."""
+        content = {key: value for key, value in self._plain().items() if key not in OFF_THE_RECORD}
         return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
     def canonical_json(self) -> str:
@@ -142,11 +153,28 @@ def load_scenario(path: Path | str, overrides: Mapping[str, str] | None = None) 
             raise ScenarioError(f"--set {dotted}={text}: only a file may extend another")
         source = override(source, dotted, _anchored_text(dotted, text), shown=text)
     source.values.setdefault("name", path.stem)
+    return _validated(source, path.parent.absolute())
+
+
+def restore_scenario(source: Source, directory: Path) -> Scenario:
+    """Make the scenario again that a manifest holds.
+
+    Args:
+        source: As `Scenario.model_dump` gave it, aliases and all.
+        directory: Folder of the file it came from.
+
+    Raises:
+        ScenarioError: With one line, as for a file.
+    """
+    return _validated(source, directory)
+
+
+def _validated(source: Source, directory: Path) -> Scenario:
     try:
         scenario = Scenario.model_validate(source.values)
     except ValidationError as error:
         raise ScenarioError(_first_line(error, source)) from None
-    scenario._directory, scenario._source = path.parent.absolute(), source  # noqa: SLF001 - our own class
+    scenario._directory, scenario._source = directory, source  # noqa: SLF001 - our own class
     return scenario
 
 

@@ -269,6 +269,8 @@ class TrainingSection(Section):
         wire_dtype: Number format of adapter columns on the links.
         optimizer: Local optimizer.
         deferred: Train only what is aggregated; the record is the same either way.
+        on_client_error: What a failure in training means: the update is left out (``drop``), the run ends and
+            can be resumed (``fail``), or it is tried twice more before it is left out (``retry``).
     """
 
     local_steps: Count = 10
@@ -278,6 +280,7 @@ class TrainingSection(Section):
     wire_dtype: WireDtype = "bfloat16"
     optimizer: Literal["adamw"] = "adamw"
     deferred: bool = True
+    on_client_error: Literal["fail", "drop", "retry"] = "drop"
 
 
 class StopSection(Section):
@@ -385,3 +388,14 @@ class MeasureSection(Section):
     """
 
     drift: DriftSection | None = None
+
+
+class JournalSection(Section):
+    """What a run keeps so that it can be resumed; the record does not depend on it.
+
+    Args:
+        keep: Newest versions whose tensors stay although nobody refers to them any more; those in use always
+            stay. `fedsim verify --retrain` can re-train the updates that started from a version that stays.
+    """
+
+    keep: Count = 2

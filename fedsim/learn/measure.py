@@ -91,8 +91,12 @@ class DriftGauge:
 
     async def train(self, requests: Sequence[TrainRequest]) -> Sequence[Update | TrainingFailure]:
         """Train every request, and remember it until it is aggregated."""
-        self._requests.update({request.assignment.id: request for request in requests})
+        self.expect(requests)
         return await self._executor.train(requests)
+
+    def expect(self, requests: Sequence[TrainRequest]) -> None:
+        """Remember requests whose updates come from elsewhere, as they do in a resumed run."""
+        self._requests.update({request.assignment.id: request for request in requests})
 
     def spectrum(self, version: int) -> Spectrum:
         """Singular values of a stored version."""

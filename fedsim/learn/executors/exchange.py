@@ -1,6 +1,8 @@
 """What crosses the wire between server and client? Payloads and changes, rounded by the number format."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from fedsim.learn.train import LocalRun, Trained
 from fedsim.learn.versions import VersionStore
@@ -8,6 +10,13 @@ from fedsim.lora.codec import roundtrip_adapter
 from fedsim.method.bundle import Payload
 from fedsim.method.messages import TrainingFailure, TrainRequest, Update
 from fedsim.wire import WireDtype
+
+OnAnswer: TypeAlias = Callable[[TrainRequest, Update], None]
+"""Who wants each update as soon as it is there; called in the thread that made it."""
+
+
+def no_one_waits(_: TrainRequest, __: Update) -> None:
+    """Do nothing: nobody wants updates before their batch is whole."""
 
 
 def received(store: VersionStore, request: TrainRequest, dtype: WireDtype) -> Payload:

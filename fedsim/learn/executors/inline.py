@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from fedsim.errors import TrainingError
 from fedsim.learn.data import Task
-from fedsim.learn.executors.exchange import failure, local_run, received, update
+from fedsim.learn.executors.exchange import OnAnswer, failure, local_run, no_one_waits, received, update
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 from fedsim.learn.versions import VersionStore
@@ -29,6 +29,7 @@ class InlineExecutor:
         self._trainer = trainer
         self._task = task
         self._settings = settings
+        self.on_answer: OnAnswer = no_one_waits
 
     async def train(self, requests: Sequence[TrainRequest]) -> list[Update | TrainingFailure]:
         """Train every request; answers in their order."""
@@ -42,6 +43,8 @@ class InlineExecutor:
         try:
             payload = received(self._store, request, dtype)
             trained = self._trainer.train(client, payload, local_run(request))
-            return update(request, trained, self._task.num_examples(client), dtype)
+            answer = update(request, trained, self._task.num_examples(client), dtype)
         except TrainingError as error:
             return failure(request, str(error))
+        self.on_answer(request, answer)
+        return answer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fedsim.errors import ModelError, TrainingError
 from fedsim.learn.executors import worker
-from fedsim.learn.executors.exchange import failure, local_run, received, update
+from fedsim.learn.executors.exchange import OnAnswer, failure, local_run, no_one_waits, received, update
 from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
 from fedsim.learn.executors.worker import READY, WorkerSetup, serve
 from fedsim.learn.train import Trained
@@ -50,6 +50,7 @@ class WorkerExecutor:
         self._turn = asyncio.Lock()
         self._is_closed = False
         self._replacing = Lock()
+        self.on_answer: OnAnswer = no_one_waits
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -98,9 +99,11 @@ class WorkerExecutor:
             answer = self._ask(index, pack_request(client, payload, local_run(request)))
             if isinstance(answer, str):
                 return failure(request, answer)
-            return update(request, answer, self._setup.task.num_examples(client), dtype)
+            decoded = update(request, answer, self._setup.task.num_examples(client), dtype)
         except TrainingError as error:
             return failure(request, str(error))
+        self.on_answer(request, decoded)
+        return decoded
 
     def _ask(self, index: int, frames: Frames) -> Trained | str:
         """Send a request to a worker; replace it and try once more if it dies."""

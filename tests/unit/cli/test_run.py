@@ -1,3 +1,4 @@
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from fedsim.cli import main
 from fedsim.cli.run import closing_lines
+from fedsim.errors import StorageError
 from fedsim.experiment.record import Tally
 
 SCENARIO = """\
@@ -30,6 +32,7 @@ def result(**changes):
         ),
         "virtual_s": 3_661.0,
         "wall_s": 12.4,
+        "report": None,
     }
     return SimpleNamespace(**{**values, **changes})
 
@@ -41,12 +44,16 @@ def calls(tmp_path, monkeypatch):
     Path("x.yaml").write_text(SCENARIO)
     noted = []
 
-    def run(scenario, out=None, *, instruments=()):
+    def run(scenario, out=None, *, instruments=(), report=True, started=None):
         noted.append((scenario, out, list(instruments)))
         return result()
 
+    def resume(directory, scenario, *, instruments=(), report=True, started=None):
+        noted.append((scenario, directory, "resumed"))
+        return result()
+
     fake = ModuleType("fedsim.experiment.run")
-    fake.run = run
+    fake.run, fake.resume = run, resume
     monkeypatch.setitem(sys.modules, "fedsim.experiment.run", fake)
     return noted
 
@@ -115,3 +122,56 @@ def test_the_closing_table_says_what_came_of_the_run():
 def test_a_stub_has_no_loss_to_show():
     lines = closing_lines(result(evaluations=({"loss": None},)))
     assert any(line.endswith("not measured: nothing was trained") for line in lines)
+
+
+@pytest.fixture
+def killed(calls):
+    """A folder with the manifest of a run."""
+    from fedsim.experiment.scenario import load_scenario
+
+    Path("killed").mkdir()
+    scenario = load_scenario("x.yaml", {"seed": "5"}).model_dump(mode="json", by_alias=True)
+    manifest = {"scenario": scenario, "scenario_directory": str(Path.cwd())}
+    Path("killed/manifest.json").write_text(json.dumps(manifest))
+    return calls
+
+
+def test_a_resumed_run_takes_its_scenario_from_its_manifest(killed):
+    ended("run", "--resume", "killed", "--workers", "3", "--set", "journal.keep=9", "--quiet")
+    (scenario, directory, how), = killed  # fmt: skip
+    assert (scenario.seed, scenario.executor.workers, scenario.journal.keep) == (5, 3, 9)
+    assert (directory, how) == (Path("killed"), "resumed")
+
+
+def test_a_resumed_run_may_be_given_its_scenario(killed):
+    ended("run", "x.yaml", "--seed", "8", "--resume", "killed", "--quiet")
+    assert killed[0][0].seed == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume", "killed", "--seed", "1"], "seed: cannot change when a run goes on"),
+        (["--resume", "killed", "--set", "stop.rounds=1"], "stop.rounds: cannot change"),
+        (["--resume", "killed", "--out", "there"], "--out: a resumed run goes on in its own folder"),
+        (["--resume", "nowhere"], "expected the folder of a run"),
+        ([], "expected a scenario file, or --resume"),
+    ],
+)
+def test_what_a_resume_cannot_do_is_one_line(killed, capsys, arguments, said):
+    assert ended("run", *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not killed
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (StorageError("full"), 1)])
+def test_who_is_stopped_is_told_how_to_go_on(calls, monkeypatch, capsys, error, code):
+    def run(scenario, out, *, instruments, report, started):
+        started(Path("runs/x y"))
+        raise error
+
+    monkeypatch.setattr(sys.modules["fedsim.experiment.run"], "run", run)
+    assert ended("run", "x.yaml", "--quiet") == code
+    assert "to go on: fedsim run --resume 'runs/x y'" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""What if a client's training fails? The run ends, goes on without the update, or tries again, as told.
+
+Whatever the policy, numbers that are not finite never pass. A failure that is let through is named in the
+record, and the assignment ends as `failed`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from fedsim.errors import TrainingError
+from fedsim.lora.factors import is_finite
+from fedsim.method.messages import TrainingFailure, TrainRequest, Update
+from fedsim.sim.executor import Executor
+
+Policy = Literal["fail", "drop", "retry"]
+Answer = Update | TrainingFailure
+RETRIES = 2
+_OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+
+
+class GuardedExecutor:
+    """Applies a policy to failures of another executor.
+
+    Args:
+        inner: Trains.
+        policy: ``drop`` lets failures through, ``fail`` ends the run at the first, ``retry`` trains again up
+            to `RETRIES` times before it lets a failure through.
+    """
+
+    def __init__(self, inner: Executor, policy: Policy) -> None:
+        self._inner = inner
+        self._policy = policy
+
+    async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
+        """Train every request; answers in their order.
+
+        Raises:
+            TrainingError: If training failed and the policy is to end the run.
+        """
+        answers = await self._attempt(requests)
+        for _ in range(RETRIES if self._policy == "retry" else 0):
+            again = [index for index, answer in enumerate(answers) if isinstance(answer, TrainingFailure)]
+            if not again:
+                break
+            retried = await self._attempt([requests[index] for index in again])
+            for index, answer in zip(again, retried, strict=True):
+                answers[index] = answer
+        if self._policy == "fail":
+            _refuse(answers)
+        return answers
+
+    async def _attempt(self, requests: Sequence[TrainRequest]) -> list[Answer]:
+        """Train; where memory runs out, one client after the other, so that one alone is to blame."""
+        try:
+            return [finite(answer) for answer in await self._inner.train(requests)]
+        except _OUT_OF_MEMORY as error:
+            if len(requests) == 1:
+                return [_failure(requests[0], f"out of memory: {type(error).__name__}")]
+        return [answer for request in requests for answer in await self._attempt([request])]
+
+
+def finite(answer: Answer) -> Answer:
+    """Turn an update that is not finite into a failure."""
+    if isinstance(answer, TrainingFailure):
+        return answer
+    if answer.loss is not None and not math.isfinite(answer.loss):
+        return TrainingFailure(answer.assignment, answer.client, "non-finite loss")
+    if answer.change is not None and not is_finite(answer.change):
+        return TrainingFailure(answer.assignment, answer.client, "non-finite update")
+    return answer
+
+
+def _failure(request: TrainRequest, reason: str) -> TrainingFailure:
+    return TrainingFailure(request.assignment.id, request.assignment.client, reason)
+
+
+def _refuse(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        if isinstance(answer, TrainingFailure):
+            raise TrainingError(
+                f"assignment {answer.assignment} of client {answer.client} failed: {answer.reason}; "
+                "training.on_client_error is fail, so the run ends here and can be resumed"
+            )

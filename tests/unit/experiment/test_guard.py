@@ -1,0 +1,93 @@
+import math
+
+import pytest
+import torch
+
+from fedsim.errors import TrainingError
+from fedsim.experiment.guard import RETRIES, GuardedExecutor
+from fedsim.lora.factors import Factors
+from fedsim.method.messages import Assignment, RankPlan, TrainingFailure, TrainRequest, Update
+
+PLAN = RankPlan((1,), (1,))
+
+
+class FaultyExecutor:
+    """Trains as a plan of faults says: assignment -> what happens at each attempt; the last one stays."""
+
+    def __init__(self, faults):
+        self.faults = faults
+        self.attempts = {}
+
+    async def train(self, requests):
+        return [self._answer(request.assignment.id) for request in requests]
+
+    def _answer(self, number):
+        attempt = self.attempts[number] = self.attempts.get(number, 0) + 1
+        plan = self.faults.get(number, ["good"])
+        fault = plan[min(attempt, len(plan)) - 1]
+        if isinstance(fault, Exception):
+            raise fault
+        if fault == "failure":
+            return TrainingFailure(number, number, "the worker process died")
+        loss = math.nan if fault == "nan loss" else 1.0
+        value = math.inf if fault == "infinite" else 1.0
+        change = {"layer": Factors(torch.full((1, 2), value), torch.ones(2, 1))}
+        return Update(number, number, 0, PLAN, change, 1, loss)
+
+
+def requests(*numbers):
+    return [
+        TrainRequest(Assignment(number, number, 0, PLAN, 1, 0, 1.0, 0.1, 0.0, math.inf), PLAN)
+        for number in numbers
+    ]
+
+
+FAULTS = {
+    "failure": "the worker process died",
+    "nan loss": "non-finite loss",
+    "infinite": "non-finite update",
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.items())
+async def test_dropped_failures_are_named(fault, reason):
+    guarded = GuardedExecutor(FaultyExecutor({2: [fault]}), "drop")
+    answers = await guarded.train(requests(1, 2, 3))
+    assert [type(answer) for answer in answers] == [Update, TrainingFailure, Update]
+    assert answers[1].reason == reason
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_failure_may_end_the_run(fault):
+    guarded = GuardedExecutor(FaultyExecutor({2: [fault]}), "fail")
+    with pytest.raises(TrainingError, match=r"assignment 2 of client 2 failed: .*can be resumed"):
+        await guarded.train(requests(1, 2, 3))
+    assert len(await guarded.train(requests(1, 3))) == 2
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_retry_trains_only_what_failed(fault):
+    faulty = FaultyExecutor({2: [fault, "good"]})
+    answers = await GuardedExecutor(faulty, "retry").train(requests(1, 2, 3))
+    assert all(isinstance(answer, Update) for answer in answers)
+    assert [answer.assignment for answer in answers] == [1, 2, 3]
+    assert faulty.attempts == {1: 1, 2: 2, 3: 1}
+
+
+async def test_retries_end():
+    faulty = FaultyExecutor({2: ["failure"]})
+    answers = await GuardedExecutor(faulty, "retry").train(requests(1, 2))
+    assert isinstance(answers[1], TrainingFailure)
+    assert faulty.attempts[2] == 1 + RETRIES
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError()])
+async def test_one_client_that_runs_out_of_memory_takes_nobody_along(error):
+    answers = await GuardedExecutor(FaultyExecutor({2: [error]}), "drop").train(requests(1, 2, 3))
+    assert [type(answer) for answer in answers] == [Update, TrainingFailure, Update]
+    assert answers[1].reason.startswith("out of memory")
+
+
+async def test_a_bug_is_no_failure_of_a_client():
+    with pytest.raises(ZeroDivisionError):
+        await GuardedExecutor(FaultyExecutor({2: [ZeroDivisionError()]}), "drop").train(requests(1, 2))
