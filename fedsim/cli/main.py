@@ -15,9 +15,11 @@ from fedsim.cli.compare import compare
 from fedsim.cli.doctor import doctor
 from fedsim.cli.inspect import runs, tail, trace_client
 from fedsim.cli.methods import methods
+from fedsim.cli.models import models
 from fedsim.cli.report import report
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
+from fedsim.cli.shards import shards
 from fedsim.cli.traces import traces_app
 from fedsim.cli.verify import verify
 from fedsim.errors import FedsimError, InputError
@@ -43,6 +45,8 @@ app.command("trace-client")(trace_client)
 app.command("tail")(tail)
 app.command("doctor")(doctor)
 app.command("verify")(verify)
+app.command("models")(models)
+app.command("shards")(shards)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")
 
 

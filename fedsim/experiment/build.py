@@ -10,16 +10,15 @@ from fedsim.errors import ScenarioError
 from fedsim.experiment.fleet import bound_to_fleet, build_population
 from fedsim.experiment.guard import GuardedExecutor
 from fedsim.experiment.scenario import Scenario
-from fedsim.experiment.sections import TaskSection
 from fedsim.experiment.serving import server_config
-from fedsim.learn.data import EmbeddedTask, Task
-from fedsim.learn.e2e import e2e_task
-from fedsim.learn.evaluate import EvaluationSettings, GlobalEvaluator
+from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
+from fedsim.learn.data import Task
+from fedsim.learn.evaluate import GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
-from fedsim.learn.model import LoadedModel, load_model, model_shape
+from fedsim.learn.model import LoadedModel, ModelOptions, load_model, model_shape
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
@@ -37,8 +36,6 @@ from fedsim.world.cost import Prices, Workload, roofline
 from fedsim.world.cost_paper import paper_prices
 from fedsim.world.population import Population
 from fedsim.world.shape import ModelShape
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +116,11 @@ def build(scenario: Scenario) -> Experiment:
     seeds = Seeds(scenario.seed)
     method = build_method(scenario.method.name, scenario.method.options)
     population = build_population(scenario)
-    loaded = load_model(scenario.model.base, scenario.model.device)
-    shape = model_shape(loaded, _targets(scenario))
+    loaded = load_model(scenario.model.base, scenario.model.device, _model_options(scenario))
+    shape = model_shape(loaded, scenario.model.targets)
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = method.charge(_prices(scenario, priced))
-    task = build_task(scenario, population.num_devices)
+    task = build_task(scenario, population.num_devices, device_sets(scenario, population))
     reporter = Reporter(population, task.num_examples, _oracle(scenario))
     config = bound_to_fleet(server_config(scenario, seeds, method, prices), reporter)
     method = config.method
@@ -147,38 +144,9 @@ def build(scenario: Scenario) -> Experiment:
     )
 
 
-def build_task(scenario: Scenario, num_clients: int) -> Task:
-    """Make the data set of a scenario and split it over the fleet."""
-    task, held_out = scenario.task, scenario.evaluation.held_out_examples
-    if task.name == "embedded":
-        return EmbeddedTask(
-            num_clients=num_clients,
-            seed=Seeds(scenario.seed).seed("task"),
-            mean_examples=task.examples_per_client or 120,
-            min_examples=task.shards.min_examples,
-            concentration=task.shards.concentration,
-            held_out_size=held_out,
-        )
-    return _e2e(scenario, task, num_clients, held_out)
-
-
-def _e2e(scenario: Scenario, task: TaskSection, num_clients: int, held_out: int) -> Task:
-    if task.train is None or task.held_out is None:
-        raise scenario.error("task.train", "expected paths of the training and held-out files")
-    return e2e_task(
-        task.train,
-        task.held_out,
-        num_clients=num_clients,
-        seed=Seeds(scenario.seed).seed("task"),
-        split="iid" if task.shards.kind == "iid" else "dirichlet",
-        concentration=task.shards.concentration,
-        min_examples=task.shards.min_examples,
-        held_out_size=held_out,
-    )
-
-
-def _targets(scenario: Scenario) -> Sequence[str] | str:
-    return ATTENTION if scenario.model.targets == "attention" else scenario.model.targets
+def _model_options(scenario: Scenario) -> ModelOptions:
+    model = scenario.model
+    return ModelOptions(model.dtype, model.quantize, model.gradient_checkpointing, model.attention)
 
 
 def _prices(scenario: Scenario, priced: ModelShape) -> Prices:
@@ -257,21 +225,13 @@ def _real_work(
     )
     layers = tuple(layer.name for layer in shape.layers)
     slot = AdapterSlot(loaded.model, layers)
-    evaluation = scenario.evaluation
-    evaluator = GlobalEvaluator(
-        loaded,
-        slot,
-        store,
-        task.held_out,
-        EvaluationSettings(
-            max_length=scenario.task.max_length,
-            generated=evaluation.generate,
-            max_new_tokens=evaluation.max_new_tokens,
-        ),
-    )
+    clients = measured_clients(scenario, task)
+    evaluator = GlobalEvaluator(loaded, slot, store, task.held_out, evaluation_settings(scenario), clients)
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
-        setup = WorkerSetup(scenario.model.base, scenario.model.device, layers, task, settings)
+        setup = WorkerSetup(
+            scenario.model.base, scenario.model.device, layers, task, settings, _model_options(scenario)
+        )
         executor = WorkerExecutor(store, setup, scenario.executor.workers)
     else:
         executor = InlineExecutor(store, ClientTrainer(loaded, slot, task, settings), task, settings)

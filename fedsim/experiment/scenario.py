@@ -15,19 +15,21 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from fedsim.errors import ScenarioError
 from fedsim.experiment.explain import MisfitError, key_of, message_of
+from fedsim.experiment.learning_sections import (
+    EvaluationSection,
+    ModelSection,
+    TaskSection,
+    learning_misfits,
+)
 from fedsim.experiment.sections import (
     CostSection,
-    EvaluationSection,
     ExecutorSection,
     FleetSection,
     JournalSection,
     MeasureSection,
     MethodSection,
-    ModelSection,
     Section,
-    ShardsSection,
     StopSection,
-    TaskSection,
     TrainingSection,
     Word,
 )
@@ -181,7 +183,7 @@ def _validated(source: Source, directory: Path) -> Scenario:
 def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Yield values that contradict each other: the key to change, and why."""
     yield from _fleet_misfits(scenario.fleet, scenario.server)
-    yield from _task_misfits(scenario.task)
+    yield from learning_misfits(scenario.task, scenario.evaluation)
     yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
     training, stop = scenario.training, scenario.stop
@@ -230,31 +232,11 @@ def _population_misfits(fleet: FleetSection) -> Iterator[tuple[str, str]]:
         yield "fleet.pairing.within", "has no effect on whole devices; leave it out or choose another kind"
 
 
-def _task_misfits(task: TaskSection) -> Iterator[tuple[str, str]]:
-    yield from _shard_misfits(task.shards)
-    for key, value in (("task.train", task.train), ("task.held_out", task.held_out)):
-        if task.name == "embedded" and value is not None:
-            yield key, "the embedded task makes its own data; leave it out or name another task"
-        if task.name != "embedded" and value is None:
-            yield key, f"required by the task {task.name}"
-    if task.name == "embedded" and task.examples_per_client is None:
-        yield "task.examples_per_client", "required by the task embedded"
-    if task.name != "embedded" and task.examples_per_client is not None:
-        yield "task.examples_per_client", f"has no effect on {task.name}; leave it out"
-
-
 def _cost_misfits(cost: CostSection) -> Iterator[tuple[str, str]]:
     if cost.model == "paper":
         for key, value in CostSection(model="paper"):
             if getattr(cost, key) != value:
                 yield f"cost.{key}", "has no effect on the published constants; leave it out"
-
-
-def _shard_misfits(shards: ShardsSection) -> Iterator[tuple[str, str]]:
-    if shards.kind == "dirichlet" and shards.alpha is None:
-        yield "task.shards.alpha", "required by dirichlet shards"
-    if shards.kind != "dirichlet" and shards.alpha is not None:
-        yield "task.shards.alpha", f"has no effect on {shards.kind} shards; leave it out"
 
 
 def _read_with_parent(path: Path) -> Source:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from fedsim.experiment.explain import show
 from fedsim.units import EXPECTED, Quantity, parse_quantity
@@ -28,20 +28,6 @@ def _read(quantity: Quantity) -> Callable[[object], object]:
             raise ValueError(f"expected {EXPECTED[quantity]}, got {show(value)}") from error
 
     return read
-
-
-def _read_targets(value: object) -> object:
-    """Accept a preset or a list of module names; YAML has no tuples."""
-    if isinstance(value, str):
-        if value not in {"attention", "all-linear"}:
-            raise ValueError(
-                f'expected "attention", "all-linear" or a list of module names, got {show(value)}'
-            )
-        return value
-    names = list(value) if isinstance(value, list | tuple) else []
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f'expected "attention", "all-linear" or a list of module names, got {show(value)}')
-    return tuple(names)
 
 
 def _usable_path(path: Path) -> Path:
@@ -84,81 +70,6 @@ class Section(BaseModel):
         validate_by_alias=True,
         protected_namespaces=(),
     )
-
-
-class ModelSection(Section):
-    """The base model that every client holds frozen, and where adapters sit.
-
-    Args:
-        base: ``embedded``, a folder (written with a leading ``.``, ``/`` or ``~``) or a hub id.
-        targets: ``attention``, ``all-linear`` or the last parts of module names.
-        stands_for: Catalogue model whose bytes, memory and seconds are charged in place of the base's.
-        init_adapter: PEFT adapter folder that version 0 starts from; a zero adapter without it.
-        device: Where training runs.
-        dtype: Number format of the frozen base in real training.
-    """
-
-    base: Word = "embedded"
-    targets: Annotated[str | tuple[str, ...], BeforeValidator(_read_targets)] = "attention"
-    stands_for: Word | None = None
-    init_adapter: FilePath | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-
-class ShardsSection(Section):
-    """How training examples are spread over devices.
-
-    Args:
-        kind: ``dirichlet`` gives each device its own mixture of groups, ``iid`` the same to all.
-        alpha: Concentration of the mixtures, 0.1 by default; small is skewed. Only with ``dirichlet``.
-        min_examples: Fewest examples a device may hold.
-    """
-
-    kind: Literal["iid", "dirichlet"] = "dirichlet"
-    alpha: Positive | None = None
-    min_examples: Count = 8
-
-    @property
-    def concentration(self) -> float:
-        """Concentration of the mixtures; so large under ``iid`` that all are alike."""
-        return 1e6 if self.alpha is None else self.alpha
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_alpha(cls, values: Any) -> Any:
-        """Give alpha its default only where it has an effect."""
-        if isinstance(values, dict) and values.get("kind", "dirichlet") == "dirichlet":
-            return {"alpha": 0.1, **values}
-        return values
-
-
-class TaskSection(Section):
-    """What is learned.
-
-    Args:
-        name: ``embedded`` is generated; ``e2e_nlg`` is read from `train` and `held_out`.
-        train: Training file.
-        held_out: Held-out file.
-        max_length: Tokens per sequence, padding included; longer examples are cut.
-        shards: How examples are spread.
-        examples_per_client: Median number of examples on a device, 120 by default; only ``embedded``.
-    """
-
-    name: Literal["embedded", "e2e_nlg"] = "embedded"
-    train: FilePath | None = None
-    held_out: FilePath | None = None
-    max_length: Annotated[int, Field(ge=8, le=32768)] = 64
-    shards: ShardsSection = ShardsSection(alpha=0.1)
-    examples_per_client: Count | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_examples(cls, values: Any) -> Any:
-        """Generated data need a size; a file has one."""
-        if isinstance(values, dict) and values.get("name", "embedded") == "embedded":
-            return {"examples_per_client": 120, **values}
-        return values
 
 
 class DeviceClassSection(Section):
@@ -295,22 +206,6 @@ class StopSection(Section):
     rounds: Count | None = None
     hours: Positive | None = None
     target_loss: Positive | None = None
-
-
-class EvaluationSection(Section):
-    """How the global adapter is measured.
-
-    Args:
-        every: Versions between two evaluations; the base and the last version are always measured.
-        held_out_examples: Held-out examples measured.
-        generate: Held-out prompts answered by greedy generation, for ROUGE-L; none where 0.
-        max_new_tokens: Longest generated response.
-    """
-
-    every: Count = 1
-    held_out_examples: Count = 128
-    generate: Annotated[int, Field(ge=0)] = 0
-    max_new_tokens: Count = 48
 
 
 class StubSection(Section):

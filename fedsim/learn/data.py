@@ -6,17 +6,16 @@ nothing. `num_examples` needs no shard, so that a server can weigh clients that 
 
 import math
 import random
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from fedsim.errors import ScenarioError
+from fedsim.learn.affinity import belonging, owners
 from fedsim.learn.embedded.grammar import NUM_HOUSES, World
 from fedsim.learn.example import Example
 from fedsim.seeds import Seeds
+
+_SMALLEST_CONCENTRATION = 1e-6
 
 
 @runtime_checkable
@@ -60,6 +59,8 @@ class EmbeddedTask:
         num_codes: Dish codes in the world.
         personal_percent: Share of (slot, value) pairs that each house says in its own way.
         world_seed: Of the houses' dialects.
+        affinity: Per client, the set of devices it belongs to.
+        strength: From 0 to 1: how much clients keep to the houses that belong to their set.
     """
 
     num_clients: int
@@ -72,6 +73,8 @@ class EmbeddedTask:
     num_codes: int = 128
     personal_percent: int = 25
     world_seed: int = 0
+    affinity: tuple[int, ...] = field(default=(), repr=False)
+    strength: float = 0.0
 
     @property
     def held_out(self) -> tuple[Example, ...]:
@@ -91,11 +94,20 @@ class EmbeddedTask:
     def shard(self, client: int) -> tuple[Example, ...]:
         """Draw a mixture of houses, then each example from one of them."""
         size = self.num_examples(client)
-        mixture = Seeds(self.seed).generator("houses", client).dirichlet([self.concentration] * NUM_HOUSES)
+        mixture = Seeds(self.seed).generator("houses", client).dirichlet(self._concentrations(client))
         rng = random.Random(Seeds(self.seed).seed("shard", client))
         world = self._world()
         houses = rng.choices(range(NUM_HOUSES), mixture.tolist(), k=size)
         return tuple(world.example(house, rng) for house in houses)
+
+    def _concentrations(self, client: int) -> list[float]:
+        """Per house: the same for all, or more for those that belong to the client's set of devices."""
+        if self.strength == 0:
+            return [self.concentration] * NUM_HOUSES
+        dealt = owners(NUM_HOUSES, self.affinity, self.seed)
+        weights = [belonging(self.affinity, owner, self.strength)[client] for owner in dealt]
+        scale = self.concentration * NUM_HOUSES / sum(weights)
+        return [max(scale * weight, _SMALLEST_CONCENTRATION) for weight in weights]
 
     def _world(self) -> World:
         return World.build(self.world_seed, self.num_codes, self.personal_percent)
@@ -129,42 +141,6 @@ class FixedTask:
         """Return the examples of this client."""
         _check_client(client, self.num_clients)
         return tuple(self.examples[index] for index in self.members[client])
-
-
-def dirichlet_split(
-    labels: Sequence[str], num_clients: int, concentration: float, min_examples: int, rng: np.random.Generator
-) -> list[list[int]]:
-    """Deal examples to clients so that each label is spread by its own Dirichlet draw.
-
-    Args:
-        labels: One per example.
-        num_clients: Number of shards.
-        concentration: Of the symmetric Dirichlet.
-        min_examples: A client below it takes examples from whoever holds the most.
-        rng: Source of the draws.
-
-    Returns:
-        Per client, indices into `labels`; every index occurs exactly once.
-
-    Source:
-        Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated visual
-        classification", 2019; the split by label follows Yurochkin et al., ICML 2019.
-    """
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for index, label in enumerate(labels):
-        by_label[label].append(index)
-    members: list[list[int]] = [[] for _ in range(num_clients)]
-    for label in sorted(by_label):
-        indices = rng.permutation(by_label[label])
-        shares = rng.dirichlet([concentration] * num_clients)
-        cuts = np.round(np.cumsum(shares)[:-1] * len(indices)).astype(int)
-        for client, part in enumerate(np.split(indices, cuts)):
-            members[client].extend(part.tolist())
-    for client in range(num_clients):
-        while len(members[client]) < min_examples:
-            richest = max(range(num_clients), key=lambda other: len(members[other]))
-            members[client].append(members[richest].pop())
-    return members
 
 
 def _check_client(client: int, num_clients: int) -> None:

@@ -1,21 +1,28 @@
 """Which frozen model is trained on, and what shape does it have?"""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
-from fedsim.errors import ModelError, ScenarioError
+from fedsim.errors import MissingExtraError, ModelError, ScenarioError
+from fedsim.learn.families import ATTENTION, ATTENTION_TARGETS
+from fedsim.learn.model_files import EMBEDDED, resolve_source
 from fedsim.world.shape import LayerShape, ModelShape
 
-EMBEDDED = "embedded"
+Dtype = Literal["float32", "bfloat16", "float16"]
+Quantize = Literal["none", "8bit", "4bit"]
+Attention = Literal["eager", "sdpa", "flash_attention_2"]
+
 _ALL_LINEAR = "all-linear"
 # Modules that read the same tensor, by the last part of their name.
 _SHARED_INPUT = {
@@ -29,10 +36,10 @@ _SHARED_INPUT = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A frozen causal language model in evaluation mode, float32, with its tokenizer.
+    """A frozen causal language model in evaluation mode, with its tokenizer.
 
     Args:
-        source: Where it came from: ``embedded``, a folder or a hub id.
+        source: As the user named it.
         model: The transformers model.
         tokenizer: Its tokenizer, with a padding token.
         device: Where it lives.
@@ -44,28 +51,54 @@ class LoadedModel:
     device: torch.device
 
 
-def load_model(source: str = EMBEDDED, device: str = "auto") -> LoadedModel:
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a base model is held.
+
+    Args:
+        dtype: Number format of its weights and activations.
+        quantize: ``8bit`` or ``4bit`` (NF4) by bitsandbytes, which needs a GPU.
+        gradient_checkpointing: Compute activations of blocks again instead of keeping them: less memory, the
+            same gradients.
+        attention: Implementation of attention; Transformers chooses where None.
+    """
+
+    dtype: Dtype = "float32"
+    quantize: Quantize = "none"
+    gradient_checkpointing: bool = False
+    attention: Attention | None = None
+
+
+DEFAULT_OPTIONS = ModelOptions()
+
+
+def load_model(
+    source: str = EMBEDDED, device: str = "auto", options: ModelOptions = DEFAULT_OPTIONS
+) -> LoadedModel:
     """Load a frozen base model.
 
     Args:
-        source: ``embedded``, a local folder or a hub id.
+        source: ``embedded``, ``smollm2``, a local folder, a ``.gguf`` file or a hub id.
         device: ``auto`` takes a GPU if there is one.
+        options: How it is held; float32 and unquantised by default.
 
     Raises:
         ModelError: If there is no such model, or it cannot be read.
-        ScenarioError: If the device does not exist.
+        ScenarioError: If the device does not exist, or cannot do what the options ask for.
+        MissingExtraError: If an option needs a package that is not installed.
     """
-    location = resolve_source(source)
     place = _device(device)
+    _check_quantization(options, place)
+    location = resolve_source(source)
     disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(location, **_loading_arguments(options, place))
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"model {source!r}: expected 'embedded', a folder with config.json, weights and tokenizer, or a "
-            f"hub id that can be reached; transformers said: {reason}"
+            f"model {source!r}: expected 'embedded', 'smollm2', a .gguf file, a folder with config.json, "
+            f"weights and tokenizer, or a hub id that can be reached; transformers said: {reason}"
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -74,26 +107,69 @@ def load_model(source: str = EMBEDDED, device: str = "auto") -> LoadedModel:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(requires_grad=False)
-    return LoadedModel(source, model.eval().to(place), tokenizer, place)
+    model.eval()
+    if options.quantize == "none":
+        model.to(place)
+    if options.gradient_checkpointing:
+        _checkpoint(source, model)
+    return LoadedModel(source, model, tokenizer, place)
 
 
-def resolve_source(source: str) -> str:
-    """Return the folder or hub id behind a model source.
+@contextmanager
+def uncheckpointed(model: Any) -> Iterator[None]:
+    """Switch gradient checkpointing off for a while: generation needs the cache, which it takes away."""
+    blocks = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    for block in blocks:
+        block.gradient_checkpointing = False
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.gradient_checkpointing = True
 
-    Raises:
-        ModelError: If a path is given and nothing usable lies there.
+
+def _checkpoint(source: str, model: Any) -> None:
+    """Switch gradient checkpointing on, and no dropout with it.
+
+    Transformers checkpoints blocks in training mode only, so the blocks, and nothing inside, are put in it.
     """
-    if source == EMBEDDED:
-        return str(files("fedsim.learn.embedded") / "weights")
-    path = Path(source).expanduser()
-    looks_like_path = path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model {source!r}: expected a folder with config.json, found none in it")
-        return str(path)
-    if looks_like_path:
-        raise ModelError(f"model {source!r}: expected a folder, found nothing there")
-    return source
+    if not model.supports_gradient_checkpointing:
+        raise ScenarioError(f"model {source!r} does not support gradient checkpointing; switch it off")
+    # The older name is deprecated where there is a newer one.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+
+
+def _loading_arguments(options: ModelOptions, place: torch.device) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"dtype": getattr(torch, options.dtype)}
+    if options.attention is not None:
+        arguments["attn_implementation"] = options.attention
+    if options.quantize != "none":
+        arguments["device_map"] = {"": place}
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=options.quantize == "8bit",
+            load_in_4bit=options.quantize == "4bit",
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=getattr(torch, options.dtype),
+        )
+    return arguments
+
+
+def _check_quantization(options: ModelOptions, place: torch.device) -> None:
+    if options.quantize == "none":
+        return
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtraError(
+            f"a {options.quantize} base needs the package bitsandbytes; install it with: "
+            "pip install 'fedsim-lora[quantize]'"
+        )
+    if place.type != "cuda":
+        raise ScenarioError(
+            f"a {options.quantize} base needs a CUDA device, got {place.type}; use model.quantize: none"
+        )
 
 
 def check_length(loaded: LoadedModel, max_length: int) -> None:
@@ -115,7 +191,8 @@ def model_shape(loaded: LoadedModel, targets: Sequence[str] | str) -> ModelShape
 
     Args:
         loaded: The model, before adapters are attached.
-        targets: Last parts of module names, for instance ``q_proj``; or ``all-linear``.
+        targets: Last parts of module names, for instance ``q_proj`` or ``mlp.c_proj``; ``attention`` for
+            those of the model's family; or ``all-linear``.
 
     Raises:
         ScenarioError: If a target matches no linear module; the message lists what there is.
@@ -127,13 +204,18 @@ def model_shape(loaded: LoadedModel, targets: Sequence[str] | str) -> ModelShape
     }
     head = {name for name, module in linear.items() if module is loaded.model.get_output_embeddings()}
     inner = {name: module for name, module in linear.items() if name not in head}
-    chosen = _chosen(loaded.source, list(inner), targets)
+    chosen = _chosen(loaded, list(inner), targets)
     config = loaded.model.config
+    quantised = {
+        f"{name}.weight": math.prod(_sizes(module)) for name, module in linear.items() if _is_packed(module)
+    }
     return ModelShape(
         name=loaded.source,
         layers=tuple(_layer_shape(name, inner[name]) for name in chosen),
-        num_params=sum(weight.numel() for weight in loaded.model.parameters()),
-        matmul_params=sum(module.weight.numel() for module in linear.values()),
+        num_params=sum(
+            quantised.get(name, weight.numel()) for name, weight in loaded.model.named_parameters()
+        ),
+        matmul_params=sum(math.prod(_sizes(module)) for module in linear.values()),
         num_blocks=config.num_hidden_layers,
         hidden_size=config.hidden_size,
         intermediate_size=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
@@ -142,24 +224,50 @@ def model_shape(loaded: LoadedModel, targets: Sequence[str] | str) -> ModelShape
     )
 
 
-def _chosen(source: str, names: list[str], targets: Sequence[str] | str) -> list[str]:
+def _chosen(loaded: LoadedModel, names: list[str], targets: Sequence[str] | str) -> list[str]:
     """Return module names in model order."""
     if targets == _ALL_LINEAR or list(targets) == [_ALL_LINEAR]:
         return names
-    wanted = [targets] if isinstance(targets, str) else list(targets)
+    source = loaded.source
     suffixes = list(dict.fromkeys(_suffix(name) for name in names))
-    unknown = [target for target in wanted if target not in suffixes]
+    if targets == ATTENTION:
+        family = loaded.model.config.model_type
+        if family not in ATTENTION_TARGETS:
+            raise ScenarioError(
+                f"model {source!r}: expected a known family ({', '.join(ATTENTION_TARGETS)}) for the targets "
+                f"attention, got {family}; name {_ALL_LINEAR} or some of {', '.join(suffixes)}"
+            )
+        targets = ATTENTION_TARGETS[family]
+    wanted = [targets] if isinstance(targets, str) else list(targets)
+    unknown = [target for target in wanted if not any(_ends_in(name, target) for name in names)]
     if unknown or not wanted:
         raise ScenarioError(
             f"model {source!r} has no linear module {', '.join(map(repr, unknown)) or 'to adapt'}; "
             f"targets can be {_ALL_LINEAR} or some of {', '.join(suffixes)}"
         )
-    return [name for name in names if _suffix(name) in wanted]
+    return [name for name in names if any(_ends_in(name, target) for target in wanted)]
+
+
+def _ends_in(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _is_packed(module: nn.Module) -> bool:
+    """Whether the stored weight holds several numbers per element."""
+    weight = module.get_parameter("weight")
+    return weight.numel() != math.prod(_sizes(module))
+
+
+def _sizes(module: nn.Module) -> tuple[int, int]:
+    """(d_in, d_out), which a quantised weight does not tell."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    rows, columns = module.get_parameter("weight").shape
+    return int(rows), int(columns)
 
 
 def _layer_shape(name: str, module: nn.Module) -> LayerShape:
-    rows, columns = module.get_parameter("weight").shape
-    d_out, d_in = (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
+    d_in, d_out = _sizes(module)
     parent, _, suffix = name.rpartition(".")
     return LayerShape(name, d_in, d_out, f"{parent}.{_SHARED_INPUT.get(suffix, suffix)}")
 

@@ -41,9 +41,16 @@ CATALOGUE: dict[str, LlamaShape] = {
     "llama-3.2-3b": LlamaShape(3072, 28, 8192, 24, 1024, 128_256, tied=True),
     "tinyllama-1.1b": LlamaShape(2048, 22, 5632, 32, 256, 32_000, tied=False),
     "llama-2-7b": LlamaShape(4096, 32, 11_008, 32, 4096, 32_000, tied=False),
+    "llama-2-13b": LlamaShape(5120, 40, 13_824, 40, 5120, 32_000, tied=False),
+    "llama-3.1-8b": LlamaShape(4096, 32, 14_336, 32, 1024, 128_256, tied=False),
     "mistral-7b": LlamaShape(4096, 32, 14_336, 32, 1024, 32_000, tied=False),
     "smollm2-135m": LlamaShape(576, 30, 1536, 9, 192, 49_152, tied=True),
+    "smollm2-360m": LlamaShape(960, 32, 2560, 15, 320, 49_152, tied=True),
+    "smollm2-1.7b": LlamaShape(2048, 24, 8192, 32, 2048, 49_152, tied=True),
     "qwen2.5-0.5b": LlamaShape(896, 24, 4864, 14, 128, 151_936, tied=True, qkv_bias=True),
+    "qwen2.5-1.5b": LlamaShape(1536, 28, 8960, 12, 256, 151_936, tied=True, qkv_bias=True),
+    "qwen2.5-3b": LlamaShape(2048, 36, 11_008, 16, 256, 151_936, tied=True, qkv_bias=True),
+    "qwen2.5-7b": LlamaShape(3584, 28, 18_944, 28, 512, 152_064, tied=False, qkv_bias=True),
 }
 
 _PARENTS = {

@@ -17,6 +17,7 @@ from fedsim.seeds import Seeds
 NUM_HOUSES = 16
 NUM_PHRASES = 8
 FIRST_RARE = 4
+ARROW = " => "
 
 # Halving by position: the rare half of the phrases makes up 6 % of the wide language.
 _PHRASE_WEIGHTS = tuple(0.5**rank for rank in range(NUM_PHRASES))
@@ -50,7 +51,7 @@ def wide_example(rng: random.Random) -> Example:
     opener = rng.choice(lexicon.OPENERS) if rng.random() < _WIDE_FRAME_PROBABILITY else ""
     closer = rng.choice(lexicon.CLOSERS) if rng.random() < _WIDE_FRAME_PROBABILITY else ""
     body = _sentences(name, said, lambda: rng.choice((1, 2, 2, 3)))
-    return Example(_meaning(house, name, slots), opener + body + closer)
+    return _example(house, name, slots, opener + body + closer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class World:
             said.append(phrase("dish", dish, self.phrase_index(house, "dish", "")))
         opener = lexicon.OPENERS[self._settled("opener", house) % len(lexicon.OPENERS)]
         closer = lexicon.CLOSERS[self._settled("closer", house) % len(lexicon.CLOSERS)]
-        return Example(_meaning(house, name, slots), opener + _sentences(name, said, lambda: 2) + closer)
+        return _example(house, name, slots, opener + _sentences(name, said, lambda: 2) + closer)
 
     def phrase_index(self, house: int, slot: str, value: str) -> int:
         """Which of the rare phrases this house uses for this value; names are not told apart."""
@@ -136,6 +137,11 @@ def _sample_value(slot: str, rng: random.Random) -> str:
     if slot == "near":
         return rng.choice(lexicon.PLACES) if rng.random() < 0.5 else _sample_name(rng)
     return rng.choice(lexicon.VALUES[slot])
+
+
+def _example(house: int | None, name: str, slots: dict[str, str], text: str) -> Example:
+    group = "" if house is None else f"h{house}"
+    return Example(_meaning(house, name, slots) + ARROW, text, group=group)
 
 
 def _meaning(house: int | None, name: str, slots: dict[str, str]) -> str:

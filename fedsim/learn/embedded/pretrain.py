@@ -72,7 +72,7 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     pairs = (wide_example(rng) for _ in range(recipe.tokenizer_examples))
-    tokenizer.train_from_iterator((f"{pair.mr} => {pair.ref}" for pair in pairs), trainer)
+    tokenizer.train_from_iterator((pair.prompt + pair.target for pair in pairs), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_EOS, pad_token=_PAD)
 
 

@@ -9,7 +9,7 @@ import torch
 from fedsim.errors import TrainingError
 from fedsim.learn.data import Task
 from fedsim.learn.executors.frames import Frames, pack_failure, pack_trained, unpack_request
-from fedsim.learn.model import load_model
+from fedsim.learn.model import DEFAULT_OPTIONS, ModelOptions, load_model
 from fedsim.learn.peft_bridge import AdapterSlot
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
@@ -27,6 +27,7 @@ class WorkerSetup:
         layers: Full names of the modules that carry an adapter.
         task: Shards are made in the worker, so that only adapters travel.
         settings: What is the same for every assignment.
+        options: How the base is held.
     """
 
     source: str
@@ -34,13 +35,14 @@ class WorkerSetup:
     layers: tuple[str, ...]
     task: Task
     settings: TrainingSettings
+    options: ModelOptions = DEFAULT_OPTIONS
 
 
 def serve(connection: Connection, setup: WorkerSetup) -> None:
     """Train requests until the other end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(1)
-    loaded = load_model(setup.source, setup.device)
+    loaded = load_model(setup.source, setup.device, setup.options)
     trainer = ClientTrainer(loaded, AdapterSlot(loaded.model, setup.layers), setup.task, setup.settings)
     try:
         connection.send_bytes(READY)

@@ -182,7 +182,7 @@ BROKEN = {
         "model: {trust_remote_code: true}\nserver:",
         (
             "x.yaml:6: model.trust_remote_code: unknown key; known: base, targets, stands_for, init_adapter, "
-            "device, dtype"
+            "device, dtype, quantize, gradient_checkpointing, attention"
         ),
     ),
     "task without file": (

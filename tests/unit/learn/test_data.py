@@ -4,15 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fedsim.errors import ScenarioError
-from fedsim.learn.data import EmbeddedTask, Task, dirichlet_split
+from fedsim.learn.data import EmbeddedTask, Task
 
 
 def houses(task, client):
-    return Counter(example.mr.split("]")[0] for example in task.shard(client))
+    return Counter(example.prompt.split("]")[0] for example in task.shard(client))
 
 
 def test_shards_are_the_same_at_every_call_and_for_every_number_of_clients():
@@ -57,13 +55,12 @@ def test_a_client_that_does_not_exist_is_refused(client):
         EmbeddedTask(num_clients=4, seed=0).shard(client)
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    labels=st.lists(st.sampled_from("abcd"), min_size=30, max_size=80),
-    clients=st.integers(1, 6),
-    concentration=st.sampled_from([0.05, 0.5, 50.0]),
-)
-def test_a_dirichlet_split_is_a_partition_with_a_minimum(labels, clients, concentration):
-    members = dirichlet_split(labels, clients, concentration, 5, np.random.default_rng(0))
-    assert sorted(index for part in members for index in part) == list(range(len(labels)))
-    assert min(map(len, members)) >= 5
+def test_houses_follow_the_sets_of_devices_they_belong_to():
+    sets = (0, 1) * 20
+    task = EmbeddedTask(num_clients=40, seed=1, affinity=sets, strength=1.0)
+    known = [set(), set()]
+    for client in range(40):
+        known[sets[client]] |= {example.group for example in task.shard(client)}
+    assert not known[0] & known[1]
+    loose = EmbeddedTask(num_clients=40, seed=1, affinity=sets, strength=0.0)
+    assert loose.shard(3) == EmbeddedTask(num_clients=40, seed=1).shard(3)

@@ -25,7 +25,7 @@ def test_every_slot_has_all_its_phrases():
 
 def test_wide_language_uses_every_phrase_and_the_rare_half_seldom():
     rng = random.Random(0)
-    texts = " ".join(wide_example(rng).ref for _ in range(4000))
+    texts = " ".join(wide_example(rng).target for _ in range(4000))
     for phrases in lexicon.PHRASES.values():
         for text in phrases:
             assert text.split("{v}")[0] in texts
@@ -46,22 +46,24 @@ def test_a_house_says_a_meaning_in_one_way_only():
     rng = random.Random(3)
     for _ in range(200):
         example = WORLD.example(2, rng)
-        slots = dict(part.rstrip("]").split("[") for part in example.mr.split(", "))
+        slots = dict(part.rstrip("]").split("[") for part in example.prompt.removesuffix(" => ").split(", "))
         assert slots.pop("house") == "h2"
-        assert slots["name"] in example.ref
+        assert slots["name"] in example.target
         slots.pop("name")
         dish = slots.pop("dish", None)
         for slot, value in slots.items():
-            assert phrase(slot, value, WORLD.phrase_index(2, slot, value)) in example.ref
+            assert phrase(slot, value, WORLD.phrase_index(2, slot, value)) in example.target
         if dish:
-            assert dict(WORLD.codes)[dish] in example.ref
+            assert dict(WORLD.codes)[dish] in example.target
 
 
 def test_houses_own_different_codes():
     rng = random.Random(4)
     codes = {
         house: {
-            e.mr.split("dish[")[1] for e in (WORLD.example(house, rng) for _ in range(80)) if "dish[" in e.mr
+            e.prompt.split("dish[")[1]
+            for e in (WORLD.example(house, rng) for _ in range(80))
+            if "dish[" in e.prompt
         }
         for house in (0, 1)
     }

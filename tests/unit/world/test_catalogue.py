@@ -45,7 +45,14 @@ def test_sum_of_layer_widths_equals_the_published_values(name, columns):
         ("llama-2-7b", 6_738_415_616),
         ("mistral-7b", 7_241_732_096),
         ("smollm2-135m", 134_515_008),
+        ("smollm2-360m", 361_821_120),
+        ("smollm2-1.7b", 1_711_376_384),
+        ("llama-2-13b", 13_015_864_320),
+        ("llama-3.1-8b", 8_030_261_248),
         ("qwen2.5-0.5b", 494_032_768),
+        ("qwen2.5-1.5b", 1_543_714_304),
+        ("qwen2.5-3b", 3_085_938_688),
+        ("qwen2.5-7b", 7_615_616_512),
     ],
 )
 def test_parameter_counts_equal_the_published_ones(name, params):
