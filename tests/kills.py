@@ -48,19 +48,26 @@ def start(directory, changes, log):
 
 
 def finish(directory, changes, log):
-    """Let it come to its end; returns the seconds that took."""
-    began_s = time.monotonic()
+    """Let it come to its end; returns the seconds that took once the run had begun."""
     process = start(directory, changes, log)
+    wait_for_manifest(process, directory)
+    began_s = time.monotonic()
     process.join()
     if process.exitcode:
         raise AssertionError(f"ended with {process.exitcode}: {Path(log).read_text()[-2000:]}")
     return time.monotonic() - began_s
 
 
+def wait_for_manifest(process, directory):
+    while process.exitcode is None and not (Path(directory) / "manifest.json").exists():
+        process.join(0.02)
+
+
 def kill_after(seconds, directory, changes, log):
-    """Kill it at that moment, if it is not through by then; whether it was killed."""
+    """Kill it that long after the run has begun, if it is not through by then; whether it was killed."""
     process = start(directory, changes, log)
-    process.join(seconds)
+    wait_for_manifest(process, directory)
+    process.join(max(seconds, 0.0))
     if process.exitcode is not None:
         return False
     os.kill(process.pid, signal.SIGKILL)

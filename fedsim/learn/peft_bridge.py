@@ -264,6 +264,10 @@ def _write(layers: Mapping[str, Factors], directory: Path, base_name: str) -> No
         base_model_name_or_path=base_name,
     )
     config.save_pretrained(directory)
+    path = directory / CONFIG_FILE
+    written = json.loads(path.read_text(encoding="utf-8"))
+    written["target_modules"] = sorted(layers)  # PEFT writes a set, in an order that differs by process
+    path.write_text(json.dumps(written, indent=2, sort_keys=True), encoding="utf-8")
     save_file(_tensors(layers), directory / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
