@@ -69,7 +69,7 @@ def whole_run(scenario: Scenario, jobs: list) -> tuple[float, float]:
 def bare_loop(scenario: Scenario, jobs: list) -> tuple[float, float]:
     """Forward, backward and optimizer; batches and adapters are ready before the clock starts."""
     made = build(scenario)
-    trainer = made.work.executor._trainer  # noqa: SLF001 - the same base and slot as the run's
+    trainer = made.work.executor._inner._trainer  # noqa: SLF001 - the same base and slot as the run's
     slot, tokenizer = trainer._slot, trainer._tokenizer  # noqa: SLF001
     batch_size, max_length = scenario.training.batch_size, scenario.task.max_length
     task = made.reporter.num_examples.__self__

@@ -64,7 +64,7 @@ def _samples(source: NamedPath, counts: dict[str, int]) -> Iterator[tuple[Place,
             raise place.wrong("header", f"the column {name} once", header, "check the format")
     time_at, rate_at = names.index(_TIME), names.index(_RATE)
     for where, line in lines:
-        fields = next(csv.reader([line]))
+        fields = _fields(where, line)
         if len(fields) != len(names):
             raise where.wrong("line", f"{len(names)} fields", f"{len(fields)} fields", "check the download")
         if fields[rate_at].strip() in _MISSING:
@@ -72,6 +72,13 @@ def _samples(source: NamedPath, counts: dict[str, int]) -> Iterator[tuple[Place,
             continue
         kbps = where.number(_RATE, fields[rate_at].strip(), _KBPS)
         yield where, _instant(where, fields[time_at]), kbps / 1000
+
+
+def _fields(place: Place, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise place.wrong("line", "one line of CSV", str(error), "check the download") from error
 
 
 def _instant(place: Place, text: str) -> datetime:
