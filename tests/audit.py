@@ -162,6 +162,9 @@ class Costs:
 def check_budgets(events, manifest, fleet):
     """Every plan that began to train fits the three budgets it was made for, and the memory of that moment.
 
+    A plan that was made again keeps the columns that were there, and fits what was still to come, which
+    follows from the bytes received, the instant and the deadline.
+
     Args:
         events: The record.
         manifest: Its manifest.
@@ -171,10 +174,11 @@ def check_budgets(events, manifest, fleet):
     plans = {event["plan"]: event for event in of(events, "plan")}
     dispatched = {event["assignment"]: event for event in of(events, "dispatched")}
     budgets = {number: event["budget"] for number, event in dispatched.items()}
-    replanned = {}
+    there = dict.fromkeys(dispatched, 0)
     for event in of(events, "replanned"):
-        budgets[event["assignment"]] = event["budget"]
-        replanned[event["assignment"]] = event
+        number = event["assignment"]
+        there[number] = costs.download({"total": event["received"]})
+        budgets[number] = still_to_come(event, dispatched[number]["deadline_at_s"], there[number])
     started = of(events, "training_started")
     assert started
     for event in started:
@@ -182,11 +186,11 @@ def check_budgets(events, manifest, fleet):
         plan, budget, sent = plans[event["plan"]], budgets[number], dispatched[number]
         assert costs.memory(plan) <= fleet.memory_bytes(sent["device"], event["time_s"]) * (1 + 1e-9)
         assert costs.memory(plan) <= budget["memory_bytes"] * (1 + 1e-9)
-        if number in replanned:
-            continue  # its bytes were a budget from the moment of the re-plan, checked against the unit rule
-        assert costs.download(plan) <= budget["download_bytes"] * (1 + 1e-9)
+        download = costs.download(plan) - there[number]
+        assert download >= 0
+        assert download <= budget["download_bytes"] * (1 + 1e-9)
         seconds = (
-            8 * costs.download(plan) / budget["download_bps"]
+            8 * download / budget["download_bps"]
             + costs.flops(plan) / budget["flops"]
             + 8 * costs.upload(plan) / budget["upload_bps"]
         )
@@ -198,6 +202,19 @@ def check_budgets(events, manifest, fleet):
     for event in of(events, "uploaded"):
         final = next(line for line in started if line["assignment"] == event["assignment"])
         assert event["bytes"] == costs.upload(plans[final["plan"]])
+
+
+def still_to_come(event, deadline_at_s, column_bytes):
+    """The budget of a re-plan without what had arrived or was under way; latency can only make it smaller."""
+    whole, ahead = event["budget"], event["ahead"]
+    assert 0 <= event["received_bytes"] <= column_bytes
+    left_bytes = max(whole["download_bytes"] - column_bytes, 0.0)
+    assert ahead["download_bytes"] <= left_bytes * (1 + 1e-9)
+    if deadline_at_s is not None and event["time_s"] <= deadline_at_s:
+        under_way_s = 8 * (column_bytes - event["received_bytes"]) / whole["download_bps"]
+        left_s = max(deadline_at_s - event["time_s"] - under_way_s, 0.0)
+        assert ahead["seconds"] <= left_s * (1 + 1e-9)
+    return {**whole, **ahead}
 
 
 class Fleet:

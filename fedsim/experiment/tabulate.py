@@ -169,7 +169,7 @@ class _Gathering:
         )
 
     def _on_replanned(self, line: Line) -> None:
-        self._append("replans", line, "budget")
+        self._append("replans", line, "budget", "ahead", "received")
         row = self.assignments[line["assignment"]]
         row["plan"] = line["new_plan"]
         row["num_replans"] += 1

@@ -62,15 +62,21 @@ class Utilisation:
         }
 
 
-def used_budget(prices: Prices, plan: RankPlan, budget: Mapping[str, float]) -> dict[str, float]:
+def used_budget(
+    prices: Prices, plan: RankPlan, budget: Mapping[str, float], received: tuple[int, ...] | None = None
+) -> dict[str, float]:
     """Return what a plan uses of each budget, at the rates that the budget was made with.
 
     Args:
         prices: Of one assignment.
         plan: Received and trained ranks.
         budget: Fields of `fedsim.method.messages.Budget`.
+        received: Columns per layer that were there when a plan was made again, with all that is sent for the
+            base: they cost no more bytes or seconds. None: nothing was there.
     """
     down, up = prices.bytes_down(plan), prices.bytes_up(plan)
+    if received is not None:
+        down = prices.download_bytes(plan.total) - prices.download_bytes(received)
     transfers_s = BITS * down / budget["download_bps"] + BITS * up / budget["upload_bps"]
     return {
         "download_bytes": float(down),

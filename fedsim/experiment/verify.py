@@ -143,7 +143,7 @@ class _Flight:
     client: int
     budget: Mapping[str, float]
     stage: int = 0
-    is_replanned: bool = False
+    received: tuple[int, ...] | None = None
     plan: RankPlan | None = None
     bytes_down: int | None = None
     bytes_up: int | None = None
@@ -230,7 +230,8 @@ class Audit:
 
     def _replanned(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
-        flight.budget, flight.is_replanned = fields["budget"], True
+        flight.budget = {**fields["budget"], **fields["ahead"]}
+        flight.received = tuple(fields["received"])
         yield from self._within(fields["assignment"], flight, self._plans[fields["new_plan"]])
 
     def _training_started(self, fields: Mapping[str, Any]) -> Iterator[str]:
@@ -244,17 +245,11 @@ class Audit:
             )
 
     def _within(self, number: int, flight: _Flight, plan: RankPlan) -> Iterator[str]:
-        """Compare what a plan costs with the budget it was made for.
-
-        After a re-plan, bytes and seconds count from its moment and columns that are there stay, so only
-        memory can be told from the record.
-        """
+        """Compare what a plan costs with its budget; after a re-plan, with what was to come."""
         if self.prices is None:
             return
         self.counts["budgets"] += 1
-        for name, used in used_budget(self.prices, plan, flight.budget).items():
-            if flight.is_replanned and name != "memory_bytes":
-                continue
+        for name, used in used_budget(self.prices, plan, flight.budget, flight.received).items():
             if used > flight.budget[name] * (1.0 + ROUNDING):
                 yield f"assignment {number} costs {used:g} {name}, its budget has {flight.budget[name]:g}"
 

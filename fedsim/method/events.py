@@ -196,12 +196,26 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Replan:
-    """A client that waits or downloads has a new plan, made for this budget."""
+    """A client that waits or downloads has a new plan, made for what of its budget was still to come.
+
+    Args:
+        assignment: Whose plan.
+        old: The plan until now.
+        new: The plan from now on.
+        budget: The whole budget, from the first byte, as it is seen now.
+        ahead: What of it was still to come: bytes and seconds beyond the columns in `received`.
+        received: Columns per layer that had arrived or were under way.
+        received_bytes: Bytes that had arrived.
+        reason: The budget that moved.
+    """
 
     assignment: int
     old: RankPlan
     new: RankPlan
     budget: Budget
+    ahead: Budget
+    received: tuple[int, ...]
+    received_bytes: int
     reason: str
 
 

@@ -181,7 +181,9 @@ class Server:
         plan = with_merged(plan, flight.plan)
         self.state.change(replace(flight, plan=plan, budget=seen))
         if plan != flight.plan:
-            yield ev.Replan(assignment.id, flight.plan, plan, seen, reason)
+            yield ev.Replan(
+                assignment.id, flight.plan, plan, seen, ahead, event.received, event.received_bytes, reason
+            )
 
     def _downloaded(self, event: ev.Downloaded) -> Actions:
         flight = self.state.flight(event.assignment, "Downloaded")

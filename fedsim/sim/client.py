@@ -226,7 +226,8 @@ class Client:
         note = self.trip.note_progress = lambda: job.note(carried + job.done(start_s, float(self.clock.now)))
         while True:
             left = max(job.amount() - carried, 0.0)
-            finish_s = max(job.end_s(start_s, left), start_s + MIN_PHASE_S)
+            # A re-plan may ask for no more than what is there, whose last byte came a moment ago.
+            finish_s = max(job.end_s(start_s, left), start_s + MIN_PHASE_S, float(self.clock.now))
             killed_s = self._killed_s(start_s, min(finish_s, departure_s), job.memory_bytes)
             wake_s = min(finish_s, departure_s, killed_s, self._next_report_s(job))
             if wake_s == float("inf"):

@@ -105,6 +105,9 @@ class Scribe:
             old_plan=old,
             new_plan=new,
             budget=asdict(action.budget),
+            received=list(action.received),
+            received_bytes=action.received_bytes,
+            ahead={"download_bytes": action.ahead.download_bytes, "seconds": action.ahead.seconds},
         )
 
     def downloaded(self, time_s: float, trip: Trip, duration_s: float) -> None:

@@ -157,6 +157,12 @@ LIES = {
     "memory": (lambda lines, at: lines[at]["budget"].update(memory_bytes=1.0), "dispatched", "memory_bytes"),
     "bytes": (lambda lines, at: lines[at]["budget"].update(download_bytes=1.0), "dispatched", "download_by"),
     "seconds": (lambda lines, at: lines[at]["budget"].update(seconds=1.0), "dispatched", "seconds"),
+    "bytes to come": (
+        lambda lines, at: lines[at]["ahead"].update(download_bytes=-1.0),
+        "replanned",
+        "download_by",
+    ),
+    "seconds to come": (lambda lines, at: lines[at]["ahead"].update(seconds=1.0), "replanned", "seconds"),
     "heavy": (lambda lines, at: lines[at]["weights"].append(1.0), "aggregating", "weights sum"),
     "absent": (lambda lines, at: lines[at]["assignments"].append(99), "aggregating", "has not arrived"),
     "skipped": (lambda lines, at: lines.pop(at), "trained", "out of order"),
