@@ -19,7 +19,10 @@ from fedsim.experiment.build import Experiment, build
 from fedsim.experiment.record import Recorder
 from fedsim.experiment.run import simulate
 from fedsim.experiment.scenario import Scenario, load_scenario
+from fedsim.experiment.tasks import build_task, device_sets
 from fedsim.learn.encode import collate, encode
+from fedsim.learn.model import load_model
+from fedsim.learn.peft_bridge import AdapterSlot
 from fedsim.method.messages import TrainRequest
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "skewed_edge.yaml"
@@ -69,10 +72,13 @@ def whole_run(scenario: Scenario, jobs: list) -> tuple[float, float]:
 def bare_loop(scenario: Scenario, jobs: list) -> tuple[float, float]:
     """Forward, backward and optimizer; batches and adapters are ready before the clock starts."""
     made = build(scenario)
-    trainer = made.work.executor._inner._trainer  # noqa: SLF001 - the same base and slot as the run's
-    slot, tokenizer = trainer._slot, trainer._tokenizer  # noqa: SLF001
+    loaded = load_model(scenario.model.base, scenario.model.device)
+    slot, tokenizer = (
+        AdapterSlot(loaded.model, tuple(layer.name for layer in made.shape.layers)),
+        loaded.tokenizer,
+    )
     batch_size, max_length = scenario.training.batch_size, scenario.task.max_length
-    task = made.reporter.num_examples.__self__
+    task = build_task(scenario, made.population.num_devices, device_sets(scenario, made.population))
     ready = []
     for request, payload in jobs:
         shard = encode(tokenizer, task.shard(request.assignment.client), max_length)

@@ -16,8 +16,8 @@ from fedsim.lora.basis import balanced
 from fedsim.lora.factors import Factors, add, dense
 from fedsim.method.aggregate import aggregate, received_columns
 from fedsim.method.bundle import BasisState
-from fedsim.method.fedhera import initial_state
 from fedsim.method.messages import RankPlan, Update
+from fedsim.method.spectral import initial_state
 from fedsim.world.shape import LayerShape
 
 CLIENTS, RANK_CAP = 16, 96
