@@ -104,7 +104,7 @@ def figure(real, out):
     Path(out).write_bytes(io.BytesIO(to_png(picture)).getvalue())
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -117,3 +117,7 @@ if __name__ == "__main__":
         speed()
     else:
         figure(chosen.real, chosen.figure)
+
+
+if __name__ == "__main__":
+    main()
