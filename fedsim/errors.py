@@ -11,6 +11,7 @@
     ├── BudgetError              a device cannot carry what it was asked to carry
     ├── TrainingError            local training failed or produced non-finite values
     ├── StorageError             the run directory cannot be written any more; free space, then resume
+    ├── PeerError                the other side of a connection is gone, or does not keep to the protocol
     ├── SimulationError          the simulated world contradicts itself (a missing duration, time going back)
     └── ProtocolError            an illegal transition of the server: a bug in fedsim
 
@@ -52,6 +53,10 @@ class TrainingError(FedsimError):
 
 class StorageError(FedsimError):
     """The run directory cannot be written any more, for instance because the disk is full; resume later."""
+
+
+class PeerError(FedsimError):
+    """The other side of a connection is gone, too slow, or does not keep to the protocol."""
 
 
 class SimulationError(FedsimError):

@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from fedsim.cli.calibrate import calibrate
 from fedsim.cli.compare import compare
+from fedsim.cli.deploy import join, serve
 from fedsim.cli.doctor import doctor
 from fedsim.cli.inspect import runs, tail, trace_client
 from fedsim.cli.methods import methods
@@ -45,6 +47,9 @@ app.command("trace-client")(trace_client)
 app.command("tail")(tail)
 app.command("doctor")(doctor)
 app.command("verify")(verify)
+app.command("serve")(serve)
+app.command("join")(join)
+app.command("calibrate")(calibrate)
 app.command("models")(models)
 app.command("shards")(shards)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")

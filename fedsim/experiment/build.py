@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from fedsim.errors import ScenarioError
+from fedsim.experiment.calibrate import read_calibration
 from fedsim.experiment.fleet import bound_to_fleet, build_population
 from fedsim.experiment.guard import GuardedExecutor
 from fedsim.experiment.scenario import Scenario
@@ -33,6 +34,7 @@ from fedsim.sim.server import DriverConfig, RealWork
 from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
 from fedsim.world.catalogue import stands_for
 from fedsim.world.cost import Prices, Workload, roofline
+from fedsim.world.cost_calibrated import calibrated
 from fedsim.world.cost_paper import paper_prices
 from fedsim.world.population import Population
 from fedsim.world.shape import ModelShape
@@ -116,7 +118,7 @@ def build(scenario: Scenario) -> Experiment:
     seeds = Seeds(scenario.seed)
     method = build_method(scenario.method.name, scenario.method.options)
     population = build_population(scenario)
-    loaded = load_model(scenario.model.base, scenario.model.device, _model_options(scenario))
+    loaded = load_model(scenario.model.base, scenario.model.device, model_options(scenario))
     shape = model_shape(loaded, scenario.model.targets)
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = method.charge(_prices(scenario, priced))
@@ -144,15 +146,27 @@ def build(scenario: Scenario) -> Experiment:
     )
 
 
-def _model_options(scenario: Scenario) -> ModelOptions:
+def model_options(scenario: Scenario) -> ModelOptions:
+    """Return how the base model is held."""
     model = scenario.model
     return ModelOptions(model.dtype, model.quantize, model.gradient_checkpointing, model.attention)
+
+
+def training_settings(scenario: Scenario) -> TrainingSettings:
+    """Return what is the same for every assignment."""
+    return TrainingSettings(
+        batch_size=scenario.training.batch_size,
+        max_length=scenario.task.max_length,
+        wire_dtype=scenario.training.wire_dtype,
+    )
 
 
 def _prices(scenario: Scenario, priced: ModelShape) -> Prices:
     """What plain dual-rank training costs under the cost model of the scenario."""
     if scenario.cost.model == "paper":
         return paper_prices(priced)
+    if scenario.cost.calibration is not None:
+        return calibrated(priced, _workload(scenario), read_calibration(scenario.cost.calibration))
     return roofline(priced, _workload(scenario))
 
 
@@ -218,11 +232,7 @@ def _real_work(
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
     store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter)
-    settings = TrainingSettings(
-        batch_size=scenario.training.batch_size,
-        max_length=scenario.task.max_length,
-        wire_dtype=scenario.training.wire_dtype,
-    )
+    settings = training_settings(scenario)
     layers = tuple(layer.name for layer in shape.layers)
     slot = AdapterSlot(loaded.model, layers)
     clients = measured_clients(scenario, task)
@@ -230,7 +240,7 @@ def _real_work(
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
         setup = WorkerSetup(
-            scenario.model.base, scenario.model.device, layers, task, settings, _model_options(scenario)
+            scenario.model.base, scenario.model.device, layers, task, settings, model_options(scenario)
         )
         executor = WorkerExecutor(store, setup, scenario.executor.workers)
     else:
@@ -283,6 +293,8 @@ def _caveats(scenario: Scenario, shape: ModelShape, priced: ModelShape) -> tuple
             f"Bytes, memory and seconds are those of {priced.name} ({priced.num_params:,} parameters); "
             f"gradients and losses are those of {shape.name} ({shape.num_params:,} parameters)."
         )
+    if scenario.cost.calibration is not None:
+        caveats.append(read_calibration(scenario.cost.calibration).caveat())
     if scenario.cost.model == "paper":
         caveats.append(
             "Bytes, memory and seconds follow the published constants: a column costs the same time on every "

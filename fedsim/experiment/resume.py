@@ -10,7 +10,17 @@ from fedsim.experiment.record import MANIFEST
 from fedsim.experiment.scenario import OFF_THE_RECORD, Scenario, restore_scenario
 from fedsim.experiment.yaml_source import Source, override
 
-SAME = ("seed", "method", "model", "num_params", "priced_as", "versions", "python", "cpu_capability")
+SAME = (
+    "seed",
+    "method",
+    "model",
+    "num_params",
+    "priced_as",
+    "versions",
+    "python",
+    "cpu_capability",
+    "runtime",
+)
 """Keys of a manifest that must be the same, besides scenario, traces and whether anything is trained."""
 
 

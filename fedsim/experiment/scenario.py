@@ -46,6 +46,7 @@ PATH_KEYS = (
     "fleet.availability",
     "fleet.state",
     "fleet.recipe",
+    "cost.calibration",
 )
 NAME_OR_PATH = ("model.base", "fleet.recipe")
 

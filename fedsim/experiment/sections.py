@@ -238,6 +238,7 @@ class CostSection(Section):
     Args:
         model: ``roofline`` counts operations and bytes; ``paper`` takes the constants of the published
             FedHera code, under which the other values have no effect.
+        calibration: File of `fedsim calibrate`, whose coefficients weigh the parts of the roofline.
     """
 
     model: Literal["roofline", "paper"] = "roofline"
@@ -246,6 +247,7 @@ class CostSection(Section):
     grad_bytes: Positive = 4.0
     optimizer_bytes: Positive = 8.0
     activation_bytes: Positive = 2.0
+    calibration: FilePath | None = None
 
 
 def _read_definitions(value: object) -> object:
