@@ -1,5 +1,6 @@
 """``fedsim serve`` and ``fedsim join``: carry out a scenario for real, over TCP."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +40,23 @@ def serve(
     def listening(address: str, chosen: int, directory: Path) -> None:
         typer.echo(f"listening on {address}:{chosen} for {clients} clients; record in {directory}", err=True)
 
+    class Rounds:
+        """Says when clients are asked."""
+
+        def observe(self, time_s: float, event: str, fields: Mapping[str, object]) -> None:
+            del time_s
+            if event == "round_closed":
+                begun.clear()
+            elif event == "dispatched" and not begun:
+                begun.append(fields["version"])
+                typer.echo(f"asking clients at version {fields['version']}", err=True)
+
+    begun: list[object] = []
     asked = load_scenario(scenario, overrides(assignments or []))
     service = Service(read_token(token_file, make=True), host, port, clients)
-    result = asyncio.run(serve_scenario(asked, service, out, report=report, listening=listening))
+    result = asyncio.run(
+        serve_scenario(asked, service, out, instruments=[Rounds()], report=report, listening=listening)
+    )
     typer.echo("\n".join(closing_lines(result)).replace("virtual time", "   wall time", 1))
 
 

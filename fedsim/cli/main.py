@@ -21,6 +21,7 @@ from fedsim.cli.models import models
 from fedsim.cli.report import report
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
+from fedsim.cli.sensitivity import sensitivity
 from fedsim.cli.shards import shards
 from fedsim.cli.traces import traces_app
 from fedsim.cli.verify import verify
@@ -50,6 +51,7 @@ app.command("verify")(verify)
 app.command("serve")(serve)
 app.command("join")(join)
 app.command("calibrate")(calibrate)
+app.command("sensitivity")(sensitivity)
 app.command("models")(models)
 app.command("shards")(shards)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")

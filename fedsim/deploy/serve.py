@@ -5,7 +5,7 @@ Every reader of records works on it: the lines are those of a simulation, the in
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from fedsim.experiment.run import Result, summary
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.seal import sealed
 from fedsim.experiment.utilisation import Utilisation
+from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
 
 RUNTIME = "deployed"
@@ -61,11 +62,19 @@ class Service:
     limits: Limits = field(default_factory=Limits)
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    service: Service
+    directory: Path
+    listening: Callable[[str, int, Path], None]
+
+
 async def serve(
     scenario: Scenario,
     service: Service,
     out: Path | None = None,
     *,
+    instruments: Sequence[Instrument] = (),
     report: bool = True,
     listening: Callable[[str, int, Path], None] = lambda *_: None,
 ) -> Result:
@@ -75,6 +84,7 @@ async def serve(
         scenario: As loaded.
         service: Where and for whom.
         out: New or empty directory of the record; by default the next free one below ``runs/``.
+        instruments: Who watches besides the recorder.
         report: Whether `report.html` and `timeline.json` are written at the end.
         listening: Told the address and the directory as soon as clients can join.
 
@@ -90,7 +100,8 @@ async def serve(
         directory = claim_directory(out, scenario.name, scenario.seed)
         with locked(directory):
             write_json(directory / MANIFEST, {**manifest(experiment), "runtime": RUNTIME})
-            result = await _carry_out(experiment, engine, service, directory, listening)
+            site = _Site(service, directory, listening)
+            result = await _carry_out(experiment, engine, site, instruments)
             result = replace(result, wall_s=time.monotonic() - began_s)
             write_json(directory / SUMMARY, sealed(summary(result), directory))
     finally:
@@ -116,20 +127,20 @@ def _checked(experiment: Experiment, service: Service) -> Engine:
 async def _carry_out(
     experiment: Experiment,
     engine: Engine,
-    service: Service,
-    directory: Path,
-    listening: Callable[[str, int, Path], None],
+    site: "_Site",
+    instruments: Sequence[Instrument],
 ) -> Result:
     """Serve to the end, record, export."""
+    service, directory = site.service, site.directory
     utilisation = Utilisation(experiment.prices)
     fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
     recorder = Recorder(directory, experiment.figures)
-    scribe = Scribe([recorder, utilisation, fairness])
+    scribe = Scribe([recorder, utilisation, fairness, *instruments])
     runtime = Runtime(experiment, engine.store, scribe, service.clients)
     desk = Desk(runtime, service.token, service.limits)
     reason = "the server has failed"
     try:
-        listening(*await desk.open(service.host, service.port), directory)
+        site.listening(*await desk.open(service.host, service.port), directory)
         reason = await runtime.run()
         virtual_s = runtime.now_s
     finally:

@@ -104,7 +104,7 @@ def _robust(parts: np.ndarray, values: np.ndarray) -> np.ndarray:
         )
         missed = np.abs(relative / scale @ found - 1.0)
         weights = np.minimum(1.0, HUBER / np.maximum(missed, 1e-12))
-    return found / scale
+    return np.asarray(found / scale, dtype=np.float64)
 
 
 def calibrate(

@@ -15,6 +15,7 @@ from fedsim.sim.fleet import Reporter
 from fedsim.world.formats.availability import read_availability
 from fedsim.world.load import load_population
 from fedsim.world.make import synth_fleet
+from fedsim.world.perturb import perturbed
 from fedsim.world.population import Population
 from fedsim.world.resample import Growth, Pairing
 
@@ -65,7 +66,8 @@ def build_population(scenario: Scenario) -> Population:
 def _load(scenario: Scenario, files: _Files) -> Population:
     fleet = scenario.fleet
     only_devices = fleet.recipe is not None and (fleet.devices is None) != (fleet.availability is None)
-    return load_population(
+    change = fleet.perturb
+    population = load_population(
         devices=files.devices,
         bandwidth=files.bandwidth,
         availability=files.availability,
@@ -84,6 +86,13 @@ def _load(scenario: Scenario, files: _Files) -> Population:
         growth=_growth(fleet),
         deal_availability=only_devices,
         deal_bandwidth=fleet.recipe is not None and fleet.devices is None and fleet.bandwidth is not None,
+    )
+    return perturbed(
+        population,
+        compute=change.compute,
+        shift_s=change.availability_shift_s,
+        resample=change.resample,
+        seed=scenario.seed,
     )
 
 

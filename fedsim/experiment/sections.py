@@ -110,6 +110,20 @@ class PairingSection(Section):
     availability_bandwidth: Correlation = 0.0
 
 
+class PerturbSection(Section):
+    """The same fleet with one thing changed; `fedsim sensitivity` sets these.
+
+    Args:
+        compute: Factor on every device's speed.
+        availability_shift_s: Presence is read this much later, YAML ``availability_shift``.
+        resample: Number under which links are dealt anew; they stay where None.
+    """
+
+    compute: Positive = 1.0
+    availability_shift_s: Duration = Field(default=0.0, alias="availability_shift")
+    resample: Annotated[int, Field(ge=0)] | None = None
+
+
 class FleetSection(Section):
     """The devices and the traces they follow: files, a recipe that makes what no file gives, or both.
 
@@ -136,6 +150,7 @@ class FleetSection(Section):
         shares: Class -> share of the population; as in the files or the recipe where empty.
         pairing: What goes with what in the population.
         time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
+        perturb: What is changed in the fleet after it has been read.
         bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
     """
 
@@ -160,6 +175,7 @@ class FleetSection(Section):
     pairing: PairingSection = PairingSection()
     time_zones: dict[Word, Annotated[float, Field(ge=0, le=1)]] = {}
     bandwidth_spread: Annotated[float, Field(ge=0, le=5)] = 0.0
+    perturb: PerturbSection = PerturbSection()
 
 
 class MethodSection(Section):

@@ -1,7 +1,7 @@
 """What does an assignment cost by measurements? The roofline's parts, each weighted by a fitted coefficient.
 
-A step takes ``c_step + c_token n + c_base F_base + c_tail F_tail + c_train F_train`` seconds, its peak memory
-is ``weights + c_fixed + c_blocks A_blocks + c_logits A_logits + c_held M_tail + c_trained M_train`` bytes, with
+A step takes ``c_step + c_base F_base + c_tail F_tail + c_train F_train`` seconds, its peak memory is
+``weights + c_fixed + c_blocks A_blocks + c_logits A_logits + c_held M_tail + c_trained M_train`` bytes, with
 the FLOP and bytes that `fedsim.world.cost.roofline` counts. Both stay linear in the ranks, so a calibration
 is another price list. A device's rate goes on counting FLOP of the base: prices are relative to ``c_base``.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from fedsim.world.cost import Prices, Workload, roofline
 from fedsim.world.shape import ModelShape
 
-TIME_PARTS = ("step", "token", "base", "tail", "train")
+TIME_PARTS = ("step", "base", "tail", "train")
 MEMORY_PARTS = ("fixed", "blocks", "logits", "held", "trained")
 LOGIT_BYTES = 8.0
 
@@ -60,7 +60,7 @@ def time_parts(
     prices = roofline(shape, replace(workload, local_steps=1))
     tail = float(prices.tail_flops @ np.asarray(total))
     train = float(prices.train_flops @ np.asarray(trained))
-    return np.array([1.0, workload.tokens, prices.base_flops, tail, train])
+    return np.array([1.0, prices.base_flops, tail, train])
 
 
 def memory_parts(
@@ -92,7 +92,7 @@ def calibrated(shape: ModelShape, workload: Workload, fitted: Calibration) -> Pr
     prices = roofline(shape, workload)
     time, memory, steps = fitted.time, fitted.memory, workload.local_steps
     blocks, logits = _activations(shape, workload, prices)
-    per_step = (time["step"] + time["token"] * workload.tokens) / time["base"]
+    per_step = time["step"] / time["base"]
     output = prices.output
     if output is not None:
         output = replace(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fedsim.experiment.load import Run
 from fedsim.experiment.report import tables
+from fedsim.experiment.report.budgets import budget_section
 from fedsim.experiment.report.fleet import cost_figures, fleet_figures
 from fedsim.experiment.report.learning import TITLES, learning_figures, metric_names
 from fedsim.experiment.report.page import (
@@ -48,7 +49,8 @@ def run_page(run: Run) -> str:
             f"{pacing} pacing",
         )
     )
-    sections = [_summary(run), _learning(run), _fleet(run), _ranks(run), _cost(run), _provenance(run)]
+    sections = [_summary(run), _learning(run), _fleet(run), _ranks(run), _cost(run), budget_section(run)]
+    sections.append(_provenance(run))
     return page_html(f"Run {name}", lead, banner(run), sections)
 
 
