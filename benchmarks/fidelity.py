@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -358,6 +359,7 @@ def main(arguments: list[str] | None = None) -> int:
     if reason is not None:
         print(f"skipped: {reason}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # namespaces go with it, as at any other end
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options.rounds, Path(folder))
     print(show(found))
