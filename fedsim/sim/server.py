@@ -11,6 +11,7 @@ import simpy
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
 from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update
+from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client, Trip
 from fedsim.sim.delivery import Delivery
@@ -23,6 +24,9 @@ from fedsim.world.cost import Prices
 
 Results = Sequence[Update | TrainingFailure]
 Process = Generator[simpy.Event, Any, None]
+
+COUNT_EVERY_S = 600.0
+"""How often the devices online are counted for the record where there are too many to count at each look."""
 
 LAST = 3  # a look at the fleet and the end of the run come after everything else at their instant
 
@@ -73,6 +77,7 @@ class Driver:
     busy: np.ndarray = field(init=False)
     presence: Presence = field(init=False)
     stopped: simpy.Event = field(init=False)
+    next_count_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Prepare what depends on the timeline."""
@@ -233,9 +238,11 @@ class Driver:
     def _see_fleet(self, now_s: float) -> None:
         if not self.server.listens_to("FleetSeen"):
             return  # the run ended while the server was waiting
-        present = self.reporter.population.online(now_s)
-        self.scribe.fleet_seen(now_s, len(present), len(self.at_work))
-        self.feed(ev.FleetSeen(now_s, FleetAt(self.reporter, now_s, present, self.busy)))
+        fleet = FleetAt(self.reporter, now_s, self.busy)
+        if fleet.num_devices <= LARGE_FLEET or now_s >= self.next_count_s:
+            self.scribe.fleet_seen(now_s, len(fleet.present), len(self.at_work))
+            self.next_count_s = now_s + COUNT_EVERY_S
+        self.feed(ev.FleetSeen(now_s, fleet))
 
     def _set_deadline(self, action: ev.SetDeadline) -> None:
         def fire(now_s: float) -> None:

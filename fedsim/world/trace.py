@@ -93,6 +93,10 @@ class StepTrace:
         """Return a view whose values are multiplied by this factor."""
         return self._view(self.offset_s, self.scale * factor)
 
+    def seen(self, offset_s: float, factor: float) -> "StepTrace":
+        """Return a view that is shifted and scaled."""
+        return self._view(self.offset_s + offset_s, self.scale * factor)
+
     def _view(self, offset_s: float, scale: float) -> "StepTrace":
         """Share everything but offset and scale; devices are made by the million, arrays are checked once."""
         view = object.__new__(StepTrace)
@@ -100,7 +104,7 @@ class StepTrace:
             object.__setattr__(view, name, getattr(self, name))
         object.__setattr__(view, "offset_s", offset_s)
         object.__setattr__(view, "scale", scale)
-        view._settle()  # noqa: SLF001 - one of our own
+        view._settle()
         return view
 
     def value(self, t_s: float) -> float:
