@@ -16,7 +16,7 @@ from fedsim.method.estimate import LinkHistory, RateRule, budget
 from fedsim.method.messages import Assignment, Budget, DeviceReport, Phase, RankPlan
 from fedsim.method.pacing import Mixing, Pacing
 from fedsim.method.queue import Queue
-from fedsim.method.select import Occasion, Select
+from fedsim.method.select import Draw, Occasion, Select
 from fedsim.method.standing import stack_of, standing
 from fedsim.method.state import Flight, ServerState, Stage
 from fedsim.seeds import Seeds
@@ -114,6 +114,7 @@ class Core:
         self.config = config
         self.state = ServerState()
         self.history = LinkHistory(config.rates)
+        self.draw = config.select if isinstance(config.select, Draw) else None
 
     # --- asking clients ---------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Core:
         if select.counts_presence:
             state.experience.look(fleet.online(), self._clients_at_work())
         occasion = Occasion(state.version, attempt, seats, 2 * seats, state.experience)
-        queue = Queue(fleet, select, occasion, skip)
+        queue = Queue(fleet, select, self.draw, occasion, skip)
         found: Found = []
         while len(found) < seats and (asked := queue.next(seats - len(found))):
             found += yield from self._check_in(fleet, asked)

@@ -25,15 +25,22 @@ class Queue:
     Args:
         fleet: Who is there.
         select: The rule.
+        draw: The same rule, if it can name clients without a list of who is there.
         occasion: What the rule is told.
         skip: Clients that are not asked.
     """
 
     def __init__(
-        self, fleet: FleetView, select: Select, occasion: Occasion, skip: frozenset[int] = frozenset()
+        self,
+        fleet: FleetView,
+        select: Select,
+        draw: Draw | None,
+        occasion: Occasion,
+        skip: frozenset[int] = frozenset(),
     ) -> None:
         self._fleet = fleet
         self._select = select
+        self._draw = draw
         self._occasion = occasion
         self._skip = skip
         self._clients = self._order()
@@ -44,8 +51,8 @@ class Queue:
 
     def _order(self) -> Iterator[int]:
         drawn: dict[int, None] = {}
-        if isinstance(self._select, Draw) and self._fleet.num_devices > LARGE_FLEET:
-            for client in self._drawn(self._select, drawn):
+        if self._draw is not None and self._fleet.num_devices > LARGE_FLEET:
+            for client in self._drawn(self._draw, drawn):
                 drawn[client] = None
                 yield client
         yield from self._listed(drawn)

@@ -77,19 +77,20 @@ class Driver:
     busy: np.ndarray = field(init=False)
     presence: Presence = field(init=False)
     stopped: simpy.Event = field(init=False)
+    rules: dict[type, Callable[[Any], None]] = field(init=False)
     next_count_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Prepare what depends on the timeline."""
+        self.rules = self._rules()
         self.stopped = self.timeline.clock.event()
         self.busy = np.zeros(self.reporter.population.num_devices, dtype=np.bool_)
         self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
 
     async def run(self) -> str:
         """Run the simulation to its end; returns why it stopped."""
-        clock = self.timeline.clock
         if self.config.horizon_s is not None:
-            clock.process(self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST))
+            self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST)
         self.feed(ev.Opened(0.0, self.work.aggregator.spectrum(0)))
         await self.timeline.run(self.stopped)
         return str(self.stopped.value)
@@ -103,12 +104,12 @@ class Driver:
         try:
             while self.events and not self.stopped.triggered:
                 for action in self.server.handle(self.events.popleft()):
-                    self._carry_out(action)
+                    self.rules[type(action)](action)
         finally:
             self.draining = False
 
-    def _carry_out(self, action: ev.Action) -> None:
-        rules: dict[type, Callable[[Any], None]] = {
+    def _rules(self) -> dict[type, Callable[[Any], None]]:
+        return {
             ev.LookAtFleet: self._look,
             ev.Dispatch: self._dispatch,
             ev.Replan: self._replan,
@@ -122,7 +123,6 @@ class Driver:
             ev.CloseRound: self._close_round,
             ev.Stop: self._stop,
         }
-        rules[type(action)](action)
 
     # --- clients ----------------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Driver:
         if at_s == float("inf"):
             self.feed(ev.FleetGone(now_s))
             return
-        self.timeline.clock.process(self._at(at_s, self._see_fleet, LAST))
+        self._at(at_s, self._see_fleet, LAST)
 
     def _see_fleet(self, now_s: float) -> None:
         if not self.server.listens_to("FleetSeen"):
@@ -245,16 +245,14 @@ class Driver:
         self.feed(ev.FleetSeen(now_s, fleet))
 
     def _set_deadline(self, action: ev.SetDeadline) -> None:
-        def fire(now_s: float) -> None:
+        self._at(action.at_s, lambda now_s: self.feed(ev.DeadlinePassed(now_s, action.round)), CLOSING)
+
+    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> None:
+        def fire() -> None:
             if not self.stopped.triggered:
-                self.feed(ev.DeadlinePassed(now_s, action.round))
+                call(self.timeline.now_s)
 
-        self.timeline.clock.process(self._at(action.at_s, fire, CLOSING))
-
-    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> Process:
-        yield self.timeline.clock.wake_at(at_s, priority)
-        if not self.stopped.triggered:
-            call(self.timeline.now_s)
+        self.timeline.clock.call_at(at_s, fire, priority)
 
     # --- real work --------------------------------------------------------------------------------------
 
