@@ -1,5 +1,6 @@
 """How does a scenario become objects? The only place that knows concrete classes of every package."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,8 @@ def _oracle(scenario: Scenario) -> OracleWindow | None:
 def _driver_config(scenario: Scenario) -> DriverConfig:
     return DriverConfig(
         on_interrupt=scenario.fleet.on_interrupt,
-        report_every_s=scenario.server.progress_every_s,
+        # Reports on the way serve re-planning alone.
+        report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
         deferred=scenario.training.deferred,
     )

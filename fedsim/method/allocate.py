@@ -16,6 +16,7 @@ from fedsim.method.bundle import Infeasible
 from fedsim.method.events import Spectrum
 from fedsim.method.ledger import Ledger, affords_all, byte_limit, open_ledger
 from fedsim.method.messages import Budget, RankPlan
+from fedsim.method.plan_table import PlanTable
 from fedsim.method.walk import BYTES, MEMORY, Charges, Order, prefix_ranks, walk
 from fedsim.seeds import Seeds
 from fedsim.world.cost import Prices
@@ -100,12 +101,37 @@ def _shuffled(spectrum: Spectrum, seed: int, rank: np.ndarray, by_name: np.ndarr
     return Order(layer, column, rank, by_name)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Offered:
+    """What of an allocation depends on the version alone.
+
+    Args:
+        order: Columns in the order in which every client is offered them.
+        lowest: Smallest numerical rank of a layer.
+        table: Plans of clients under whose budgets only bytes bind; None where nothing is on offer.
+    """
+
+    order: Order
+    lowest: int
+    table: PlanTable | None
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, prices: Prices, rule: AllocationRule) -> "Offered":
+        """Put the columns of a version in order."""
+        order = offer(spectrum, prices, rule)
+        reserve = 0.0 if rule.coupled else rule.train_reserve
+        skip = rule.overflow == "skip"
+        table = PlanTable(order, prices, reserve, skip=skip) if len(order.layer) else None
+        return cls(order, int(order.rank.min(initial=rule.rank_cap)), table)
+
+
 def allocate(
     spectrum: Spectrum,
     budgets: Sequence[Budget],
     prices: Prices,
     fresh_rank: int | None,
     rule: AllocationRule,
+    offered: Offered | None = None,
 ) -> list[RankPlan | Infeasible]:
     """Plan a cohort.
 
@@ -120,6 +146,7 @@ def allocate(
         prices: The same for all clients.
         fresh_rank: Floor that fresh columns fill up to; None takes the rule's.
         rule: How ranks are bought.
+        offered: Of this version, these prices and this rule; made here where None.
 
     Returns:
         A plan or the reason for none, in the order of the budgets.
@@ -127,8 +154,13 @@ def allocate(
     Source:
         FedHera, ICML 2026, water-filling of r_tot and r_train; three budgets and the seed are fedsim's own.
     """
-    order = offer(spectrum, prices, rule)
+    offered = Offered.of(spectrum, prices, rule) if offered is None else offered
     floor = min(rule.initial_rank if fresh_rank is None else fresh_rank, rule.rank_cap)
+    if len(budgets) == 1 and offered.table is not None and offered.lowest >= floor:
+        plan = offered.table.plan(budgets[0])
+        if plan is not None:
+            return [plan]
+    order = offered.order
     distinct = list(dict.fromkeys(budgets))
     plans = _unconstrained(order, distinct, prices, floor, rule)
     nothing = np.zeros(len(prices.layers), dtype=np.int64)
@@ -141,7 +173,12 @@ def allocate(
 
 
 def replan(
-    spectrum: Spectrum, budget: Budget, prices: Prices, received: tuple[int, ...], rule: AllocationRule
+    spectrum: Spectrum,
+    budget: Budget,
+    prices: Prices,
+    received: tuple[int, ...],
+    rule: AllocationRule,
+    offered: Offered | None = None,
 ) -> RankPlan | Infeasible:
     """Plan one client again, keeping the columns that it has received already.
 
@@ -151,6 +188,7 @@ def replan(
         prices: Price list.
         received: Columns per layer that have arrived; they cost memory and FLOP, but no bytes.
         rule: How ranks are bought.
+        offered: As in `allocate`.
 
     Returns:
         The plan, or why nothing can be trained: `memory` or `time` where what is there exceeds it already.
@@ -162,7 +200,8 @@ def replan(
     if ledger.is_short_of_time:
         return Infeasible("time")
     floor = min(rule.initial_rank, rule.rank_cap)
-    return plan_client(offer(spectrum, prices, rule), ledger, there, floor, rule)
+    order = offer(spectrum, prices, rule) if offered is None else offered.order
+    return plan_client(order, ledger, there, floor, rule)
 
 
 def plan_client(

@@ -1,15 +1,17 @@
 """The allocation of methods with a frozen tail, bound to its rule: satisfies `Allocate` and `Replan`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedsim.method.allocate import AllocationRule, allocate, replan
+from fedsim.method.allocate import AllocationRule, Offered, allocate, replan
 from fedsim.method.bundle import Infeasible, Standing
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Budget, RankPlan
 from fedsim.world.cost import Prices
+
+KEPT_VERSIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,18 @@ class Decoupled:
 
     rule: AllocationRule
     with_tail: bool = True
+    _kept: dict[int, tuple[Spectrum, Prices, Offered]] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
+
+    def _offered(self, spectrum: Spectrum, prices: Prices) -> Offered:
+        """Work out once per version what does not depend on the client; a spectrum never changes."""
+        kept = self._kept.get(id(spectrum))
+        if kept is None or kept[0] is not spectrum or kept[1] is not prices:
+            if len(self._kept) >= KEPT_VERSIONS:
+                del self._kept[next(iter(self._kept))]
+            kept = self._kept[id(spectrum)] = spectrum, prices, Offered.of(spectrum, prices, self.rule)
+        return kept[2]
 
     def allocate(
         self,
@@ -34,7 +48,7 @@ class Decoupled:
     ) -> list[RankPlan | Infeasible]:
         """Plan a cohort; a plan follows from the budget alone."""
         del standings
-        plans = allocate(spectrum, budgets, prices, fresh_rank, self.rule)
+        plans = allocate(spectrum, budgets, prices, fresh_rank, self.rule, self._offered(spectrum, prices))
         return plans if self.with_tail else [_without_tail(plan, ()) for plan in plans]
 
     def replan(
@@ -47,7 +61,7 @@ class Decoupled:
     ) -> RankPlan | Infeasible:
         """Plan one client again, keeping what has arrived."""
         del standing
-        plan = replan(spectrum, budget, prices, received, self.rule)
+        plan = replan(spectrum, budget, prices, received, self.rule, self._offered(spectrum, prices))
         return plan if self.with_tail else _without_tail(plan, received)
 
 

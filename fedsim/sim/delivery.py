@@ -4,7 +4,7 @@ Columns are sent by ascending index, all layers in turn: first every layer's col
 What has arrived at a re-plan stays, and the column under way counts with it; the rest follows the new plan.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,16 +26,18 @@ class Delivery:
     total: tuple[int, ...]
     column_bytes: np.ndarray
     merged_bytes: int = 0
+    size_bytes: int = field(init=False)
+    """Bytes of the whole stream."""
+
+    def __post_init__(self) -> None:
+        """Sum up once: a client asks at every step."""
+        size = self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
+        object.__setattr__(self, "size_bytes", size)
 
     @classmethod
     def of(cls, plan: RankPlan, column_bytes: np.ndarray, merged_bytes: int = 0) -> "Delivery":
         """Start the stream of a plan."""
         return cls((0,) * len(plan.total), plan.total, column_bytes, merged_bytes)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the whole stream."""
-        return self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
 
     def received(self, sent_bytes: int) -> tuple[int, ...]:
         """Columns per layer of which at least one byte has come."""
