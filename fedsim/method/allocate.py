@@ -39,7 +39,8 @@ class AllocationRule:
         overflow: Past a column that does not fit, `skip` it or `break` off.
         train_reserve: Share of memory and time that received columns leave for training (eta), in [0, 1].
         rank_cap: Most columns of a layer.
-        initial_rank: Floor that fresh columns fill up to; at version 0, cap of the common rank.
+        initial_rank: Floor that fresh columns fill up to; at version 0, cap of the common rank. None: the
+            largest rank that all layers of the client can train at once, as clients without a tail get.
         coupled: Train every received column, as methods without a frozen tail do.
         seed: Of the random order.
     """
@@ -49,7 +50,7 @@ class AllocationRule:
     overflow: Overflow = "skip"
     train_reserve: float = 0.25
     rank_cap: int = 64
-    initial_rank: int = 8
+    initial_rank: int | None = None
     coupled: bool = False
     seed: int = 0
 
@@ -155,7 +156,7 @@ def allocate(
         FedHera, ICML 2026, water-filling of r_tot and r_train; three budgets and the seed are fedsim's own.
     """
     offered = Offered.of(spectrum, prices, rule) if offered is None else offered
-    floor = min(rule.initial_rank if fresh_rank is None else fresh_rank, rule.rank_cap)
+    floor = _highest_floor(rule) if fresh_rank is None else min(fresh_rank, rule.rank_cap)
     if len(budgets) == 1 and offered.table is not None and offered.lowest >= floor:
         plan = offered.table.plan(budgets[0])
         if plan is not None:
@@ -199,15 +200,22 @@ def replan(
         return Infeasible("memory")
     if ledger.is_short_of_time:
         return Infeasible("time")
-    floor = min(rule.initial_rank, rule.rank_cap)
     order = offer(spectrum, prices, rule) if offered is None else offered.order
-    return plan_client(order, ledger, there, floor, rule)
+    return plan_client(order, ledger, there, _highest_floor(rule), rule)
+
+
+def _highest_floor(rule: AllocationRule) -> int:
+    """Return the most columns that fresh ones may fill a layer up to."""
+    return rule.rank_cap if rule.initial_rank is None else min(rule.initial_rank, rule.rank_cap)
 
 
 def plan_client(
     order: Order, ledger: Ledger, received: np.ndarray, floor: int, rule: AllocationRule
 ) -> RankPlan | Infeasible:
     """Buy for one client: seed, received columns, trained columns, fresh columns."""
+    if rule.initial_rank is None or not order.rank.any():
+        common = ledger.common_rank(received, floor)
+        floor = max(1, common) if floor else 0
     skip = rule.overflow == "skip"
     stage = _Stage(ledger.limit, ledger.charges, received.copy(), np.zeros_like(received))
     if rule.coupled:
@@ -289,26 +297,14 @@ def _train(
 def _fresh(order: Order, ledger: Ledger, stage: _Stage, floor: int, *, skip: bool) -> _Stage:
     """Buy columns without energy, lowest rank first, in layers that train all their energy.
 
-    Where no layer has energy (version 0), the floor falls to the largest rank that all layers can share, so
-    that every layer gets the same; where not even one column of each fits, some layers get one.
+    At version 0 the floor is a rank that all layers can share, so that every layer gets the same; where not
+    even one column of each fits, some layers get one.
     """
-    if not order.rank.any():
-        floor = max(1, _common_rank(ledger, stage, floor)) if floor else 0
     level = np.repeat(np.arange(1, floor + 1), len(order.by_name))
     layer = np.tile(order.by_name, floor)
     offered = (stage.trained[layer] >= order.rank[layer]) & (level > stage.trained[layer])
     known = np.full_like(order.rank, floor)
     return _train(layer[offered], level[offered], known, ledger, stage, skip=skip)
-
-
-def _common_rank(ledger: Ledger, stage: _Stage, most: int) -> int:
-    """Return the largest rank that every layer can have at once, 0 if none."""
-    for rank in range(most, 0, -1):
-        price = (ledger.receive * np.maximum(0, rank - stage.total) + ledger.train * rank).sum(axis=1)
-        price[MEMORY] += stage.charges.cost[np.unique(stage.charges.group)].sum()
-        if (price <= stage.left).all():
-            return rank
-    return 0
 
 
 def _unconstrained(

@@ -43,7 +43,8 @@ class FedHeraOptions:
         energy: Worth of a column: squared singular value, raw or as a share of its layer.
         overflow: Past a column that does not fit, `skip` it or `break` off.
         train_reserve: Share of memory and time that received columns leave for training, in [0, 1].
-        initial_rank: Cap of the common rank of version 0, and floor that fresh columns fill up to later.
+        initial_rank: Cap of the common rank of version 0, and floor that fresh columns fill up to later;
+            None for both takes the largest common rank that the client's budgets allow.
         tail_warmup: Versions until the gate of the tail is about 63 % open (paper: T_w); 0 keeps it open.
         beta: How fast an alignment score is forgotten per version.
         allocation: Order in which columns are offered.
@@ -56,7 +57,7 @@ class FedHeraOptions:
     energy: Energy = "raw"
     overflow: Overflow = "skip"
     train_reserve: float = 0.25
-    initial_rank: int = 8
+    initial_rank: int | None = None
     tail_warmup: float = 2.0
     beta: float = 0.9
     allocation: Allocation = "water_filling"
@@ -97,7 +98,7 @@ def assemble(options: FedHeraOptions) -> Method:
     Raises:
         ScenarioError: If the initial rank exceeds the cap.
     """
-    if options.initial_rank > options.rank_cap:
+    if options.initial_rank is not None and options.initial_rank > options.rank_cap:
         raise ScenarioError(
             f"method fedhera: initial_rank: expected at most rank_cap ({options.rank_cap}), "
             f"got {options.initial_rank}"
