@@ -53,6 +53,7 @@ class Request:
         target_loss: Loss to be reached; the reference's last one under the same seed where None.
         overrides: Dotted key -> YAML text, for every run.
         workers: Runs at once.
+        report: Whether the page that overlays the methods is written.
     """
 
     scenario: Path
@@ -64,6 +65,7 @@ class Request:
     target_loss: float | None = None
     overrides: Mapping[str, str] | None = None
     workers: int = 1
+    report: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,8 @@ def carry_out(checked: Plan, tell: Callable[[CellEnd], None]) -> Comparison:
         comparison = Comparison(request, checked.reference, tuple(ends), rows, notes(checked, ends, outcomes))
         write_json(request.out / REPORT, as_json(comparison))
         _write_table(request.out / TABLE, comparison)
-        _write_pages(comparison)
+        if request.report:
+            _write_pages(comparison)
     return comparison
 
 
