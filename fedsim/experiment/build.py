@@ -59,6 +59,7 @@ class Experiment:
     Args:
         scenario: What was asked for.
         population: The fleet.
+        task: What is learned, dealt to the devices.
         shape: Of the model that is really trained.
         priced: The shape that bytes, memory and seconds are charged for.
         prices: Of one assignment.
@@ -75,6 +76,7 @@ class Experiment:
 
     scenario: Scenario
     population: Population
+    task: Task
     shape: ModelShape
     priced: ModelShape
     prices: Prices
@@ -130,6 +132,7 @@ def build(scenario: Scenario) -> Experiment:
     return Experiment(
         scenario=scenario,
         population=population,
+        task=task,
         shape=shape,
         priced=priced,
         prices=prices,

@@ -195,8 +195,8 @@ def _online(run: Run) -> Figure:
             "type": "scatter",
             "mode": "lines+markers",
             "name": "online, as the server saw it",
-            "x": numbers(seen["time_s"] / HOUR_S),
-            "y": [int(count) for count in seen["online"]],
+            "x": numbers(np.append(seen["time_s"], run.end_s) / HOUR_S),
+            "y": [int(count) for count in (*seen["online"], seen["online"].iloc[-1])],
             "line": {"color": colour(0), "shape": "hv"},
         }
     ]
@@ -299,7 +299,9 @@ def _waste(run: Run) -> list[Figure]:
                     "orientation": "h",
                     "y": [label(cause.replace("_", " ")) for cause in table["cause"]],
                     "x": numbers(values[name]),
-                    "text": [f"{count} assignments" for count in table["assignments"]],
+                    "text": [
+                        f"{count} assignment{'' if count == 1 else 's'}" for count in table["assignments"]
+                    ],
                     "textposition": "auto",
                     "marker": {"color": colour(1)},
                     "hovertemplate": f"%{{x:.3g}} {units[name]}, %{{text}}<extra>%{{y}}</extra>",

@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fedsim.experiment.load import Run
-from fedsim.experiment.report.figure import GIGA, HOUR_S, Figure, Trace, axis, colour, label, line, numbers
+from fedsim.experiment.report.figure import (
+    GIGA,
+    HOUR_S,
+    WHOLE,
+    Figure,
+    Trace,
+    axis,
+    colour,
+    label,
+    line,
+    numbers,
+)
 
 NOT_METRICS = frozenset({"version", "time_s", "round", "num_updates", "bytes_down", "bytes_up"})
 TITLES = {
@@ -129,5 +140,5 @@ def _drift(run: Run) -> Figure:
         }
         for index, name in enumerate(usable)
     ]
-    layout = {"xaxis": axis("version"), "yaxis": axis("value", type="log")}
+    layout = {"xaxis": axis("version", **WHOLE), "yaxis": axis("value", type="log")}
     return Figure("drift", title, DRIFT_NOTE, traces, layout)
