@@ -28,7 +28,7 @@ class Dealt:
 
     def shard(self, client):
         self.made.append(client)
-        return tuple(Example("p", "t", f"g{k % 30}") for k in range(60))
+        return tuple(Example("p", "t", group=f"g{k % 30}") for k in range(60))
 
 
 def test_only_a_sample_of_a_large_fleet_is_made():
