@@ -48,12 +48,14 @@ def check(
 ) -> None:
     """Check a scenario and its trace files, and print it with every default filled in, or what it will do."""
     from fedsim.experiment.fleet import build_population  # noqa: PLC0415 - imports pandas
+    from fedsim.experiment.methods import method_of  # noqa: PLC0415 - imports torch
     from fedsim.experiment.scenario import PATH_KEYS, load_scenario  # noqa: PLC0415 - keeps help fast
 
     changes = overrides(assignments or [])
     resolved = load_scenario(scenario, changes)
     _check_files(resolved, PATH_KEYS)
     _check_names(resolved)
+    method_of(resolved)
     for note in build_population(resolved).notes:
         if not quiet:
             typer.echo(f"note: {note}", err=True)

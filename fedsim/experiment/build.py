@@ -10,6 +10,7 @@ import torch
 from fedsim.errors import ScenarioError
 from fedsim.experiment.fleet import bound_to_fleet, build_population
 from fedsim.experiment.guard import GuardedExecutor
+from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
@@ -26,7 +27,6 @@ from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 from fedsim.learn.versions import VersionStore
 from fedsim.method.bundle import Method
-from fedsim.method.catalogue import build_method
 from fedsim.method.server import Server
 from fedsim.seeds import Seeds
 from fedsim.sim.fleet import OracleWindow, Reporter
@@ -117,7 +117,7 @@ def build(scenario: Scenario) -> Experiment:
     """
     torch.set_num_threads(1)  # results must not depend on how many cores there are
     seeds = Seeds(scenario.seed)
-    method = build_method(scenario.method.name, scenario.method.options)
+    method = method_of(scenario)
     population = build_population(scenario)
     loaded = load_model(scenario.model.base, scenario.model.device, _model_options(scenario))
     shape = model_shape(loaded, scenario.model.targets)

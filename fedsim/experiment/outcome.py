@@ -172,19 +172,6 @@ def _read_curve(path: Path) -> Curve:
     )
 
 
-def overlap(left: RunOutcome, right: RunOutcome) -> float | None:
-    """Share of clients that both runs asked at the same version, over the versions that both made.
-
-    Returns:
-        Mean over versions of intersection over union; None where no version is in both.
-    """
-    shares = []
-    for version in sorted({version for version, _ in left.asked} & {version for version, _ in right.asked}):
-        both = [{client for at, client in run.asked if at == version} for run in (left, right)]
-        shares.append(len(both[0] & both[1]) / len(both[0] | both[1]))
-    return fmean(shares) if shares else None
-
-
 def equal_end(curves: Sequence[Curve], axis: str) -> float | None:
     """Smallest last place of several curves: so far, all of them can be compared."""
     ends = [curve.axis(axis)[-1] for curve in curves if curve.axis(axis)]

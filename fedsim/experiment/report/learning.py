@@ -41,6 +41,14 @@ def metric_names(run: Run) -> list[str]:
     ]
 
 
+def last_value(run: Run, name: str) -> float | None:
+    """Newest known value of a metric."""
+    if name not in run.evaluations:
+        return None
+    known = pd.to_numeric(run.evaluations[name]).dropna()
+    return None if known.empty else float(known.iloc[-1])
+
+
 def learning_figures(run: Run) -> list[Figure]:
     """Return one figure per metric; loss also shows the training loss of the updates."""
     return [_metric(run, name) for name in metric_names(run)] + [_drift(run)]
