@@ -237,18 +237,23 @@ def _state_words(recipe: Recipe) -> str:
 
 def _calibration_words(recipe: Recipe) -> str:
     """Say what each network and the presence of each class were fitted to."""
-    presences = {presence: name for name, presence in PRESENCE.items()}
     rows = [
-        f"- presence of {kind}: {_followed(presences, made.presence)}"
-        for kind, made in recipe.classes.items()
+        f"- presence of {kind}: {_presence_words(made.presence)}" for kind, made in recipe.classes.items()
     ]
-    networks = {family: name for name, family in NETWORKS.items()}
-    rows += [f"- network {name}: {_followed(networks, recipe.families[name])}" for name in recipe.library]
+    rows += [f"- network {name}: {_network_words(recipe.families[name])}" for name in recipe.library]
     return "\n".join(rows)
 
 
-def _followed(built_in: Mapping[Presence, str] | Mapping[NetworkFamily, str], own: object) -> str:
-    name = next((name for known, name in built_in.items() if known == own), None)
-    if name is None:
-        return "as the recipe says"
-    return CALIBRATED_ON.get(name, "judgement")
+def _presence_words(own: Presence) -> str:
+    name = next((name for name, known in PRESENCE.items() if known == own), None)
+    return "numbers of the recipe" if name is None else CALIBRATED_ON.get(name, "judgement")
+
+
+def _network_words(own: NetworkFamily) -> str:
+    """A network is known by its marginal; a recipe may have moved its level or its outages."""
+    alike = [name for name, known in NETWORKS.items() if known.quantiles == own.quantiles]
+    if not alike:
+        return "numbers of the recipe"
+    name = next((name for name in alike if NETWORKS[name] == own), alike[0])
+    moved = "" if NETWORKS[name] == own else "; other numbers of the recipe"
+    return CALIBRATED_ON.get(name, "judgement") + moved

@@ -263,9 +263,12 @@ def synth_battery(
     levels: list[float] = []
     for start, slope, length in zip(edges.tolist(), slopes.tolist(), lengths.tolist(), strict=True):
         reached = min(100.0, max(0.0, level + slope * length))
-        passed = _levels_between(level, reached)
-        times += [start, *(start + (at - level) / slope for at in passed)]
-        levels += [level, *passed]
+        passed = [(start + (at - level) / slope, at) for at in _levels_between(level, reached)]
+        passed = [
+            (time_s, at) for time_s, at in passed if time_s < start + length
+        ]  # else the next edge tells
+        times += [start, *(time_s for time_s, _ in passed)]
+        levels += [level, *(at for _, at in passed)]
         level = reached
     return np.array(times), np.array(levels)
 
