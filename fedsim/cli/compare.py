@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedsim.cli.scenarios import ScenarioArgument, SetOption, overrides
-from fedsim.units import format_bytes, format_seconds
+from fedsim.units import format_bytes, format_joules, format_seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,6 +54,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, Show]]] = {
         "bytes_up": ("bytes up", format_bytes),
         "memory_bytes": ("memory per client", format_bytes),
         "device_s": ("device time", format_seconds),
+        "energy_j": ("energy", format_joules),
         "aggregated_share": ("aggregated", _percent),
         "dropped_share": ("dropped", _percent),
         "timed_out_share": ("timed out", _percent),

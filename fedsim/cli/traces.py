@@ -42,7 +42,7 @@ def synth(
     made = synth_fleet(load_recipe(recipe), devices, days, seed)
     files = encoded(made, file_format)
     if Path(recipe).is_file():
-        files["recipe.yaml"] = Path(recipe).read_bytes()
+        files[Path(recipe).name] = Path(recipe).read_bytes()  # the name that the README calls it by
     write_all(out, files)
     size_mb = sum(map(len, files.values())) / 1e6
     if not quiet:

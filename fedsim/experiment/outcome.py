@@ -149,6 +149,7 @@ def _costs(summary: Mapping[str, Any], tally: _Tally) -> dict[str, float | None]
         "bytes_moved": summary["bytes_down"] + summary["bytes_up"],
         "device_s": math.fsum(tally.phase_s.values()),
         "device_training_s": tally.phase_s["trained"],
+        "energy_j": (summary.get("energy_j") or {}).get("total"),
         "memory_bytes": used.get("mean_memory_bytes"),
         "bytes_used_share": (used.get("download_bytes") or {}).get("mean"),
         "memory_used_share": (used.get("memory_bytes") or {}).get("mean"),

@@ -43,6 +43,9 @@ ASSIGNMENT: dict[str, Any] = {
     "reason": None,
     "bytes_down": 0,
     "bytes_up": 0,
+    "download_j": None,
+    "train_j": None,
+    "upload_j": None,
     "weight": None,
     "staleness": None,
     "loss": None,
@@ -230,6 +233,7 @@ class _Gathering:
         row = self.assignments[line["assignment"]]
         told = ("outcome", "phase", "reason", "plan", "bytes_down", "bytes_up")
         row |= {key: line[key] for key in told if key in line}
+        row |= {f"{phase}_j": joules for phase, joules in line.get("energy_j", {}).items()}
         row["settled_at_s"] = line["time_s"]
 
     # --- versions ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from fedsim.method import events as ev
 from fedsim.method.bundle import Measurements
 from fedsim.method.messages import Budget, Evaluation, RankPlan
 from fedsim.sim.client import Trip
+from fedsim.sim.energy import Spans
 from fedsim.sim.instrument import Instrument
 from fedsim.world.device import Device
 
@@ -26,6 +27,7 @@ class Scribe:
 
     instruments: Sequence[Instrument]
     _plans: dict[RankPlan, int] = field(default_factory=dict)
+    _spans: dict[int, Spans] = field(default_factory=dict)
     _now_s: float = 0.0
 
     def _write(self, time_s: float, event: str, **fields: object) -> None:
@@ -76,6 +78,8 @@ class Scribe:
     def dispatched(self, time_s: float, trip: Trip, budget: Budget) -> None:
         """An assignment was sent."""
         assignment = trip.assignment
+        spans = self._spans[assignment.id] = Spans()
+        spans.begin("download", time_s)
         plan = self._plan(time_s, assignment.offered)
         deadline_at_s = assignment.deadline_at_s
         self._write(
@@ -112,6 +116,7 @@ class Scribe:
 
     def downloaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
         """A download is whole."""
+        self._spans[trip.assignment.id].end("download", time_s)
         self._write(
             time_s,
             "downloaded",
@@ -122,16 +127,21 @@ class Scribe:
 
     def training_started(self, time_s: float, trip: Trip) -> None:
         """A plan is final."""
+        self._spans[trip.assignment.id].begin("train", time_s)
         plan = self._plan(time_s, trip.plan)
         self._write(time_s, "training_started", assignment=trip.assignment.id, plan=plan)
 
     def trained(self, time_s: float, trip: Trip, duration_s: float) -> None:
         """The local steps are done."""
+        spans = self._spans[trip.assignment.id]
+        spans.end("train", time_s)
+        spans.begin("upload", time_s)
         duration_s = _positive(duration_s, "training")
         self._write(time_s, "trained", assignment=trip.assignment.id, duration_s=duration_s)
 
     def uploaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
         """An update reached the server."""
+        self._spans[trip.assignment.id].end("upload", time_s)
         self._write(
             time_s,
             "uploaded",
@@ -142,6 +152,7 @@ class Scribe:
 
     def paused(self, time_s: float, trip: Trip, resumes_at_s: float) -> None:
         """A device left mid-work and will go on when it is back."""
+        self._spans[trip.assignment.id].pause(time_s, resumes_at_s)
         self._write(
             time_s,
             "paused",
@@ -151,7 +162,10 @@ class Scribe:
         )
 
     def settled(self, time_s: float, trip: Trip, action: ev.Settle) -> None:
-        """An assignment has ended."""
+        """An assignment has ended; its energy is told where the fleet has coefficients."""
+        spans, power = self._spans.pop(action.assignment), trip.device.power
+        spans.close(time_s)
+        energy = {} if power is None else {"energy_j": spans.joules(power, trip.bytes_down, trip.bytes_up)}
         self._write(
             time_s,
             "settled",
@@ -164,6 +178,7 @@ class Scribe:
             plan=self._plan(time_s, trip.plan),
             bytes_down=trip.bytes_down,
             bytes_up=trip.bytes_up,
+            **energy,
         )
 
     # --- versions ---------------------------------------------------------------------------------------
