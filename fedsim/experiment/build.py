@@ -24,7 +24,7 @@ from fedsim.learn.model import LoadedModel, ModelOptions, load_model, model_shap
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
-from fedsim.learn.trainer import ClientTrainer
+from fedsim.learn.trainer import ClientTrainer, shared_tokens
 from fedsim.learn.versions import VersionStore
 from fedsim.method.bundle import Method
 from fedsim.method.server import Server
@@ -234,6 +234,7 @@ def _real_work(
     evaluator = GlobalEvaluator(loaded, slot, store, task.held_out, evaluation_settings(scenario), clients)
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
+        shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
         setup = WorkerSetup(
             scenario.model.base, scenario.model.device, layers, task, settings, _model_options(scenario)
         )
