@@ -117,7 +117,7 @@ def _fingerprint(tokenizer: Any) -> str:
 def _write(path: Path, encoded: Sequence[Encoded]) -> None:
     """Write whole or not at all."""
     lengths = [len(item.ids) for item in encoded]
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "ids": np.fromiter((token for item in encoded for token in item.ids), np.int32, sum(lengths)),
         "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "prompt_lengths": np.array([item.prompt_length for item in encoded], np.int32),
