@@ -112,6 +112,7 @@ def assemble(options: FedHeraOptions) -> Method:
         name="fedhera",
         allocate=allocation.allocate,
         replan=allocation.replan,
+        streaming=allocation.streaming,
         gate=gate,
         init=partial(spectral.initial_state, max_rank=options.rank_cap),
         redistribute=spectral.redistribute,

@@ -1,5 +1,6 @@
 """What does the server remember between events? Ids, ranks and numbers; no tensors, no files."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ class Flight:
         round: The round it belongs to; under buffered pacing, the look at the fleet that sent it.
         num_examples: Size of the client's shard.
         status: Where it is.
-        arrived_at_s: Virtual time at which its update was whole; None before.
+        arrived_at_s: Virtual time at which its update was there; None before.
+        closes_at_s: Virtual time at which its delivery is cut; infinity where it is delivered whole.
     """
 
     assignment: Assignment
@@ -36,12 +38,14 @@ class Flight:
     num_examples: int
     status: FlightStatus
     arrived_at_s: float | None = None
+    closes_at_s: float = math.inf
 
 
 # The table of legal transitions: event name -> statuses in which it may be told of a flight.
 LEGAL: Mapping[str, frozenset[FlightStatus]] = {
     "Progressed": frozenset({"downloading"}),
     "Downloaded": frozenset({"downloading"}),
+    "MemoryFell": frozenset({"working"}),
     "Uploaded": frozenset({"working"}),
     "Dropped": frozenset({"downloading", "working"}),
     "Aggregated": frozenset({"arrived"}),

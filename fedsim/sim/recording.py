@@ -110,14 +110,17 @@ class Scribe:
             ahead={"download_bytes": action.ahead.download_bytes, "seconds": action.ahead.seconds},
         )
 
-    def downloaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
-        """A download is whole."""
+    def downloaded(
+        self, time_s: float, trip: Trip, duration_s: float, unused_bytes: int | None = None
+    ) -> None:
+        """A download is over; of a stream, the bytes of a column that was cut are unused."""
         self._write(
             time_s,
             "downloaded",
             assignment=trip.assignment.id,
             bytes=trip.bytes_down,
             duration_s=_positive(duration_s, "download"),
+            **({} if unused_bytes is None else {"unused_bytes": unused_bytes}),
         )
 
     def training_started(self, time_s: float, trip: Trip) -> None:
@@ -130,14 +133,15 @@ class Scribe:
         duration_s = _positive(duration_s, "training")
         self._write(time_s, "trained", assignment=trip.assignment.id, duration_s=duration_s)
 
-    def uploaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
-        """An update reached the server."""
+    def uploaded(self, time_s: float, trip: Trip, duration_s: float, cut: str = "") -> None:
+        """An update reached the server, or what had come of it when its upload was cut."""
         self._write(
             time_s,
             "uploaded",
             assignment=trip.assignment.id,
             bytes=trip.bytes_up,
             duration_s=_positive(duration_s, "upload"),
+            **({"cut": cut} if cut else {}),
         )
 
     def paused(self, time_s: float, trip: Trip, resumes_at_s: float) -> None:
@@ -194,6 +198,11 @@ class Scribe:
             losses=_by_assignment(event.losses),
             failed=_by_assignment(event.failed),
             **({"pruned": _by_assignment(event.pruned)} if event.pruned else {}),
+            **(
+                {"arrived": {str(number): list(event.arrived[number]) for number in sorted(event.arrived)}}
+                if event.arrived
+                else {}
+            ),
         )
 
     def measured(self, time_s: float, version: int, found: Measurements) -> None:
