@@ -74,6 +74,10 @@ class ServerSection(Section):
         replan: Whether a budget that moves changes plans of clients that wait or download.
         replan_threshold: Relative move of a budget that counts.
         progress_every_s: How often a downloading client reports, YAML ``progress_every``.
+        delivery: Whether a plan is made for the bytes that the window should carry, or columns are streamed
+            until the window closes and clients train with what has come.
+        upload: Whether an update must come whole, or what has come when its upload is cut counts.
+        safety_margin: Share of deadline and window that plans leave unused.
     """
 
     pacing: Literal["sync", "semi_sync", "buffered", "async"] = "sync"
@@ -95,6 +99,9 @@ class ServerSection(Section):
     replan: bool = True
     replan_threshold: Positive = 0.2
     progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")
+    delivery: Literal["planned", "progressive"] = "planned"
+    upload: Literal["whole", "progressive"] = "whole"
+    safety_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="before")
     @classmethod

@@ -35,6 +35,7 @@ def server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Pric
         raise scenario.error(
             "server.pacing", f"the method {method.name} needs sync, got {server.pacing}: {method.sync_only}"
         )
+    _check_transfers(scenario, method)
     return ServerConfig(
         method=method,
         pacing=pacing,
@@ -49,7 +50,25 @@ def server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Pric
         replan_threshold=server.replan_threshold,
         evaluate_every=scenario.evaluation.every,
         stop=StopRule(stop.rounds, stop.target_loss),
+        progressive=server.delivery == "progressive",
+        partial_upload=server.upload == "progressive",
+        safety_margin=server.safety_margin,
     )
+
+
+def _check_transfers(scenario: Scenario, method: Method) -> None:
+    """Refuse a method that cannot make use of a part of a transfer."""
+    server = scenario.server
+    if server.delivery == "progressive" and method.streaming.order is None:
+        raise scenario.error(
+            "server.delivery",
+            f"the method {method.name} needs planned, got progressive: {method.streaming.refusal}",
+        )
+    if server.upload == "progressive" and method.needs_whole_uploads:
+        raise scenario.error(
+            "server.upload",
+            f"the method {method.name} needs whole, got progressive: {method.needs_whole_uploads}",
+        )
 
 
 def build_pacing(server: ServerSection) -> Pacing:

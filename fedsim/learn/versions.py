@@ -9,6 +9,7 @@ from fedsim.lora.factors import Adapter, is_finite
 from fedsim.method.bundle import Combined, Method, Payload, State, column_seed
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import TrainRequest, Update
+from fedsim.method.partial import arrived, arrived_ranks
 from fedsim.world.shape import LayerShape
 
 
@@ -69,6 +70,14 @@ class VersionStore:
         """
         return await asyncio.to_thread(self._aggregate, version, updates, weights)
 
+    def arrived(self, update: Update) -> Update:
+        """Return an update without what was not sent; one that came whole stays as it is."""
+        if update.sent is None:
+            return update
+        state = self.state(update.base_version)
+        payload = self._method.redistribute(state, update.plan, column_seed(state, update.assignment))
+        return arrived(update, payload.prefix, state.shapes)
+
     def release(self, version: int) -> None:
         """Forget a version that nobody refers to."""
         self.state(version)
@@ -76,6 +85,7 @@ class VersionStore:
 
     def _aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
         state = self.state(version)
+        updates = [self.arrived(update) if _is_usable(update) else update for update in updates]
         failed = {update.assignment: "non-finite update" for update in updates if not _is_usable(update)}
         kept = [pair for pair in zip(updates, weights, strict=True) if pair[0].assignment not in failed]
         total, left = sum(weights), sum(weight for _, weight in kept)
@@ -89,7 +99,12 @@ class VersionStore:
         self._states[version + 1] = self._method.aggregate(state, good, scaled, earlier)
         prune = self._method.prune
         pruned = {} if prune is None else prune(state, good, earlier)
-        return Combined(self.spectrum(version + 1), alignments, failed, pruned=pruned)
+        cut = {
+            update.assignment: arrived_ranks(update, state.shapes)
+            for update in good
+            if update.arrived is not None
+        }
+        return Combined(self.spectrum(version + 1), alignments, failed, pruned=pruned, arrived=cut)
 
 
 def _is_usable(update: Update) -> bool:

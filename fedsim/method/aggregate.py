@@ -16,9 +16,10 @@ import torch
 from fedsim.errors import ProtocolError
 from fedsim.lora.basis import Basis, balanced, compact_svd, scaled
 from fedsim.lora.drift import clipped_cosine, grams
-from fedsim.lora.factors import Adapter, Factors, add, columns, moved, stack, truncate, zeros
+from fedsim.lora.factors import Adapter, Factors, add, columns, moved, pick, stack, truncate, zeros
 from fedsim.method.bundle import BasisState
 from fedsim.method.messages import Update
+from fedsim.method.partial import columns_that_count
 from fedsim.seeds import Seeds
 from fedsim.world.shape import LayerShape
 
@@ -51,17 +52,13 @@ def received_columns(state: BasisState, layer: LayerShape, rank: int) -> Factors
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Contribution:
-    """One client's part in one layer: what it received, what it changed, and its weight."""
+    """One client's part in one layer: columns as they were, their change, which they are, its weight."""
 
     version: int
     weight: float
     start: Factors
     change: Factors
-
-    @property
-    def rank(self) -> int:
-        """Trained columns."""
-        return self.change.rank
+    columns: frozenset[int]
 
 
 def aggregate(
@@ -213,7 +210,13 @@ def _contribution(
     """Look up what one client started from and changed in one layer."""
     trained = update.plan.trained[index]
     start = received_columns(version_of(versions, update.base_version), layer, trained)
-    return _Contribution(update.base_version, weight, start, change_of(update, layer, trained))
+    change = change_of(update, layer, trained)
+    if update.arrived is not None:
+        came = columns_that_count(update, layer, trained)
+        return _Contribution(
+            update.base_version, weight, pick(start, came), pick(change, came), frozenset(came)
+        )
+    return _Contribution(update.base_version, weight, start, change, frozenset(range(trained)))
 
 
 def _next_basis(
@@ -243,7 +246,7 @@ def _uncovered(basis: Basis, parts: Sequence[_Contribution], version: int) -> Fa
     total = math.fsum(part.weight for part in parts)
     spare = 0.0 if abs(1.0 - total) <= _WHOLE else 1.0 - total
     share = [
-        spare + math.fsum(part.weight for part in parts if part.version != version or part.rank <= k)
+        spare + math.fsum(part.weight for part in parts if part.version != version or k not in part.columns)
         for k in range(basis.rank)
     ]
     return _weighted(basis, share)
@@ -252,7 +255,7 @@ def _uncovered(basis: Basis, parts: Sequence[_Contribution], version: int) -> Fa
 def _taken_back(basis: Basis, parts: Sequence[_Contribution], version: int) -> Factors:
     """Return ``- U diag(c_k sigma_k) V^T`` for the clients of an earlier version."""
     covered = [
-        math.fsum(part.weight for part in parts if part.version == version and part.rank > k)
+        math.fsum(part.weight for part in parts if part.version == version and k in part.columns)
         for k in range(basis.rank)
     ]
     taken = _weighted(basis, covered)

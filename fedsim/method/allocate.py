@@ -345,7 +345,7 @@ def _unconstrained_again(
     floor: int,
     rule: AllocationRule,
 ) -> list[RankPlan | None]:
-    """Plan again, in one vectorised step, clients under whose budgets only bytes bind; None for the others."""
+    """Plan again, in one vectorised step, clients for whom only bytes bind; None for the others."""
     unknown: list[RankPlan | None] = [None] * len(budgets)
     if not len(order.layer) or order.rank.min() < floor:
         return unknown

@@ -369,6 +369,7 @@ class Method:
         sync_only: Why updates that started from different versions make no sense for this method; empty
             where they do. Pacing that mixes versions refuses the method with this reason.
         streaming: How columns are streamed to clients, or why they cannot be.
+        needs_whole_uploads: Why a part of an update is of no use; empty where it is.
     """
 
     name: str
@@ -386,3 +387,4 @@ class Method:
     for_fleet: "Callable[[Sequence[Budget], Prices], Method] | None" = None
     sync_only: str = ""
     streaming: Streaming = Streaming()
+    needs_whole_uploads: str = "its aggregation takes the trained columns of a client as a whole"

@@ -120,9 +120,12 @@ def assemble(options: FedHeraOptions) -> Method:
         spectrum=spectral.spectrum_of,
         align=aggregation.alignments,
         export=spectral.export,
+        needs_whole_uploads="",
     )
     if options.tail == "none":
         return replace(method, redistribute=spectral.redistribute_trained)
     if options.tail == "returned_gated":
+        whole = "the tail travels back too, and has no energy to be sent by"
+        method = replace(method, needs_whole_uploads=whole)
         return with_returned_tail(method, LocalRule(tail="returned_gated"))
     return method
