@@ -34,6 +34,7 @@ class _Change:
         seen: Its whole budget, as it is now.
         ahead: What of it is still to come.
         received: Columns that it has, or that are under way.
+        received_bytes: Bytes of them that have arrived.
         reason: Cause for the record.
     """
 
@@ -41,6 +42,7 @@ class _Change:
     seen: Budget
     ahead: Budget
     received: tuple[int, ...]
+    received_bytes: int
     reason: str
 
 
@@ -71,13 +73,17 @@ class InFlight:
         changes = []
         for report in reports:
             flight = self.core.state.flight(report.assignment, "Progressed")
+            if not self.core.config.replan:
+                continue
             seen = self._seen(flight, report)
             reason = moved(flight.budget, seen, self.core.config.replan_threshold)
-            if self.core.config.replan and reason:
-                changes.append(
-                    _Change(flight, seen, self._ahead(flight, seen, report), report.received, reason)
-                )
+            if reason:
+                changes.append(self._change(flight, seen, report, reason))
         yield from self._replan(now_s, changes)
+
+    def _change(self, flight: Flight, seen: Budget, event: ev.Progressed, reason: str) -> _Change:
+        ahead = self._ahead(flight, seen, event)
+        return _Change(flight, seen, ahead, event.received, event.received_bytes, reason)
 
     def _seen(self, flight: Flight, event: ev.Progressed) -> Budget:
         """The whole budget of a client as it is now; nothing is guessed about the download of a stream."""
@@ -158,6 +164,9 @@ class InFlight:
                 flight.plan,
                 plan,
                 change.seen,
+                change.ahead,
+                change.received,
+                change.received_bytes,
                 change.reason,
                 stream_of(self.core.config, spectrum, plan, flight.closes_at_s),
             )
@@ -187,8 +196,7 @@ class InFlight:
             return
         here = ev.Progressed(event.now_s, event.assignment, event.size_bytes, flight.plan.total, event.report)
         seen = replace(flight.budget, memory_bytes=event.report.memory_bytes)
-        ahead = self._ahead(flight, seen, here)
-        yield from self._replan(event.now_s, [_Change(flight, seen, ahead, here.received, "memory")])
+        yield from self._replan(event.now_s, [self._change(flight, seen, here, "memory")])
 
     def memory_fell(self, event: ev.MemoryFell) -> Actions:
         """A client has too little memory to train its plan: it begins again with fewer trained columns."""
@@ -203,11 +211,13 @@ class InFlight:
         Where the time left is too short as estimated, the deadline decides.
         """
         ahead = at_close(flight.budget, report, deadline_in_s=self._left_s(flight, now_s))
-        change = _Change(flight, ahead, ahead, received, reason)
+        size = self.core.config.prices.download_bytes(received)
+        change = _Change(flight, ahead, ahead, received, size, reason)
         (plan,) = self._plans([change])
         if isinstance(plan, Infeasible) and plan.reason != "memory":
-            change = replace(change, ahead=replace(ahead, seconds=NO_DEADLINE_S))
-            (plan,) = self._plans([replace(change, seen=change.ahead)])
+            later = replace(ahead, seconds=NO_DEADLINE_S)
+            change = replace(change, seen=later, ahead=later)
+            (plan,) = self._plans([change])
         if isinstance(plan, Infeasible):
             yield from self._drop(flight, now_s, plan.reason)
         else:
