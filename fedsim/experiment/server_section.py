@@ -17,12 +17,14 @@ class StalenessSection(Section):
         exponent: 0.5 by default. Only with ``polynomial``.
         slope: 10 by default. Only with ``hinge``.
         grace: 4 by default. Only with ``hinge``.
+        subspace: Whether only what of an update lies outside the newest basis counts less. Not ``constant``.
     """
 
     kind: Literal["constant", "polynomial", "hinge"] = "polynomial"
     exponent: Annotated[float, Field(ge=0)] | None = None
     slope: Positive | None = None
     grace: Annotated[int, Field(ge=0)] | None = None
+    subspace: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -161,3 +163,5 @@ def _staleness_misfits(staleness: StalenessSection) -> Iterator[tuple[str, str]]
             yield f"server.staleness.{name}", f"has no effect on {staleness.kind} staleness; leave it out"
         if value is None and staleness.kind == user:
             yield f"server.staleness.{name}", "expected a number, got nothing"
+    if staleness.subspace and staleness.kind == "constant":
+        yield "server.staleness.subspace", "has no effect on constant staleness; leave it out"

@@ -36,6 +36,10 @@ def server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Pric
             "server.pacing", f"the method {method.name} needs sync, got {server.pacing}: {method.sync_only}"
         )
     _check_transfers(scenario, method)
+    if pacing.mixing is not None and pacing.mixing.subspace and method.no_subspace:
+        raise scenario.error(
+            "server.staleness.subspace", f"the method {method.name} needs false: {method.no_subspace}"
+        )
     return ServerConfig(
         method=method,
         pacing=pacing,
@@ -94,7 +98,9 @@ def build_pacing(server: ServerSection) -> Pacing:
 def _mixing(server: ServerSection) -> Mixing:
     section = server.staleness
     given = {} if section is None else section.model_dump(exclude_none=True)
-    return Mixing(StalenessRule(**given), server.max_staleness, server.server_learning_rate or 1.0)
+    subspace = bool(given.pop("subspace", False))
+    rate = server.server_learning_rate or 1.0
+    return Mixing(StalenessRule(**given), server.max_staleness, rate, subspace)
 
 
 def _rates(scenario: Scenario) -> RateRule:

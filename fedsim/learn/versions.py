@@ -65,8 +65,8 @@ class VersionStore:
     async def aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
         """Make version ``version + 1``.
 
-        Updates without tensors or with non-finite ones are set aside, and their weight goes to the others in
-        proportion. Where none is left, the new version equals the old one.
+        Updates without tensors or with non-finite ones are set aside, and their share goes to the others in
+        proportion; discounts stay as they are. Where none is left, the new version equals the old one.
         """
         return await asyncio.to_thread(self._aggregate, version, updates, weights)
 
@@ -88,12 +88,12 @@ class VersionStore:
         updates = [self.arrived(update) if _is_usable(update) else update for update in updates]
         failed = {update.assignment: "non-finite update" for update in updates if not _is_usable(update)}
         kept = [pair for pair in zip(updates, weights, strict=True) if pair[0].assignment not in failed]
-        total, left = sum(weights), sum(weight for _, weight in kept)
+        left = sum(weight for _, weight in kept)
         if not kept or left <= 0.0:
             self._states[version + 1] = replace(state, version=version + 1)
             return Combined(self.spectrum(version + 1), {}, failed)
         good = [update for update, _ in kept]
-        scaled = [weight * total / left if failed else weight for _, weight in kept]
+        scaled = [(weight / left if failed else weight) * update.discount for update, weight in kept]
         earlier = {update.base_version: self.state(update.base_version) for update in good}
         alignments = self._method.align(state, good, scaled, earlier)
         self._states[version + 1] = self._method.aggregate(state, good, scaled, earlier)

@@ -370,6 +370,7 @@ class Method:
             where they do. Pacing that mixes versions refuses the method with this reason.
         streaming: How columns are streamed to clients, or why they cannot be.
         needs_whole_uploads: Why a part of an update is of no use; empty where it is.
+        no_subspace: Why old updates cannot be damped outside the newest basis alone; empty where they can.
     """
 
     name: str
@@ -388,3 +389,4 @@ class Method:
     sync_only: str = ""
     streaming: Streaming = Streaming()
     needs_whole_uploads: str = "its aggregation takes the trained columns of a client as a whole"
+    no_subspace: str = "its aggregation knows no basis of the newest version to project on"

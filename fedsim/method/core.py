@@ -133,7 +133,7 @@ class Core:
     def _check_in(self, fleet: ev.FleetView, asked: np.ndarray) -> Generator[ev.Action, None, Found]:
         """Price a plan for every device that is asked; decline those that can carry none."""
         config, state = self.config, self.state
-        reports = [fleet.report(int(client)) for client in asked]
+        reports = self._worth_asking([fleet.report(int(client)) for client in asked])
         budgets = [planned_budget(config, self.history, report) for report in reports]
         standings = [
             standing(state.memory.get(report.client), state.stacked, state.version) for report in reports
@@ -142,13 +142,28 @@ class Core:
         plans = config.method.allocate(spectrum, budgets, config.prices, None, standings)
         found = []
         for report, budget_, plan in zip(reports, budgets, plans, strict=True):
-            if isinstance(plan, Infeasible):
-                if report.client not in state.declined:
-                    state.declined.add(report.client)
-                    yield ev.Decline(report.client, f"infeasible: {plan.reason}")
-            else:
+            if not isinstance(plan, Infeasible):
                 found.append((report, budget_, plan))
+            elif report.client not in state.declined:
+                yield from self._decline(report, plan)
         return found
+
+    def _worth_asking(self, reports: Sequence[DeviceReport]) -> list[DeviceReport]:
+        """Leave out devices that were too small for the base model and have not grown since."""
+        state, kept = self.state, []
+        for report in reports:
+            known = state.unfit.get(report.client)
+            if known and report.memory_bytes <= known.memory_bytes and report.flops <= known.flops:
+                state.declined.add(report.client)
+            else:
+                kept.append(report)
+        return kept
+
+    def _decline(self, report: DeviceReport, verdict: Infeasible) -> Actions:
+        self.state.declined.add(report.client)
+        if verdict.reason == "base":
+            self.state.unfit[report.client] = report
+        yield ev.Decline(report.client, f"infeasible: {verdict.reason}")
 
     def dispatch(self, now_s: float, round_number: int, found: Found) -> Actions:
         """Send assignments to clients; with a deadline, where the pacing has one.
@@ -223,6 +238,7 @@ class Core:
             minimum=minimum,
             staleness=tuple(staleness) if mixing else (),
             discounts=tuple(mixing.discount(tau) for tau in staleness) if mixing else (),
+            damping=tuple(map(mixing.damping, staleness)) if mixing and mixing.subspace else (),
         )
 
     def aggregated(self, event: ev.Aggregated) -> Actions:

@@ -301,6 +301,7 @@ class Aggregate:
         staleness: Versions that each is behind; empty where all start from the newest.
         discounts: Factor of each, after the weights of what is left have been renormalised: an old buffer
             moves the model less. Empty where every update counts in full.
+        damping: Factor on what of each lies outside the newest basis; empty where all of it counts alike.
     """
 
     version: int
@@ -309,6 +310,7 @@ class Aggregate:
     minimum: int
     staleness: tuple[int, ...] = ()
     discounts: tuple[float, ...] = ()
+    damping: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ def assemble(options: FedHeraOptions) -> Method:
         align=aggregation.alignments,
         export=spectral.export,
         needs_whole_uploads="",
+        no_subspace="",
     )
     if options.tail == "none":
         return replace(method, redistribute=spectral.redistribute_trained)

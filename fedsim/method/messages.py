@@ -173,6 +173,9 @@ class Update:
         sent: Where its upload was cut; None where it came whole.
         arrived: Layer -> columns of the trained prefix that came, where the upload was cut; the change of
             the others is zero.
+        discount: Factor on its share of the aggregate, below 1 where it is old.
+        damping: Factor on what of it lies outside the newest basis, below 1 where it is old and only that
+            counts less.
     """
 
     assignment: int
@@ -184,6 +187,8 @@ class Update:
     loss: float | None
     sent: UploadCut | None = None
     arrived: "Mapping[str, tuple[int, ...]] | None" = None
+    discount: float = 1.0
+    damping: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fedsim.errors import ProtocolError
 from fedsim.method.bundle import ClientMemory
 from fedsim.method.events import Spectrum
 from fedsim.method.experience import Experience
-from fedsim.method.messages import Assignment, Budget, RankPlan
+from fedsim.method.messages import Assignment, Budget, DeviceReport, RankPlan
 
 Stage = Literal["new", "opening", "collecting", "aggregating", "evaluating", "between", "stopped"]
 FlightStatus = Literal["downloading", "working", "arrived"]
@@ -90,6 +90,7 @@ class ServerState:
         evaluated: Newest version that has been measured.
         measure: Whether the newest version is to be measured before anything else.
         declined: Clients that were declined in the open round, told once each.
+        unfit: Clients that could not carry the bare base, and what they reported then.
         look_at_s: Instant of the look at the fleet that is under way, or None.
         awaits_arrival: Whether the server will hear of the next device that comes online.
         stopping: Reason to stop as soon as the step under way is over.
@@ -110,6 +111,7 @@ class ServerState:
     evaluated: int = -1
     measure: bool = False
     declined: set[int] = field(default_factory=set)
+    unfit: dict[int, DeviceReport] = field(default_factory=dict)
     look_at_s: float | None = None
     awaits_arrival: bool = False
     stopping: str | None = None

@@ -175,6 +175,8 @@ class Scribe:
     def aggregating(self, time_s: float, action: ev.Aggregate) -> None:
         """The server combines updates; staleness and discounts only where versions are mixed."""
         mixed = {"staleness": list(action.staleness), "discounts": list(action.discounts)}
+        if action.damping:
+            mixed["damping"] = list(action.damping)
         if not action.discounts:
             mixed = {}
         self._write(

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from fedsim.method import events as ev
 from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update, UploadCut
 from fedsim.method.server import Server
 from fedsim.sim.client import Client, Trip
+from fedsim.sim.counted import as_counted
 from fedsim.sim.delivery import Delivery, Streamed
 from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
 from fedsim.sim.fleet import FleetAt, Reporter
@@ -320,24 +321,17 @@ class Driver:
 
     def _aggregation(self, action: ev.Aggregate) -> Process:
         results: list[Update | TrainingFailure] = yield from self._train(action.assignments)
-        updates = [
-            replace(result, sent=self.cuts.get(result.assignment))
-            for result in results
-            if isinstance(result, Update)
-        ]
+        updates = [result for result in results if isinstance(result, Update)]
         failed = {
             result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
         }
-        weight_of = dict(zip(action.assignments, action.weights, strict=True))
-        discount_of = dict(zip(action.assignments, action.discounts, strict=False))
         combined: Combined | None = None
         if len(updates) >= max(action.minimum, 1):
-            left = sum(weight_of[update.assignment] for update in updates)
-            weights = [
-                weight_of[update.assignment] / left * discount_of.get(update.assignment, 1.0)
-                for update in updates
-            ]
-            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, updates, weights))
+            share_of = dict(zip(action.assignments, action.weights, strict=True))
+            left = sum(share_of[update.assignment] for update in updates)
+            shares = [share_of[update.assignment] / left for update in updates]
+            counted = as_counted(action, updates, self.cuts)
+            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, counted, shares))
             combined = yield self.timeline.join(combining)
         losses = {update.assignment: update.loss for update in updates if update.loss is not None}
         self._report_aggregate(action, combined, losses, failed)
