@@ -428,7 +428,7 @@ def test_a_record_is_read_into_figures(tmp_path):
         "seconds_used_share": None, "bytes_used_share": None, "assignments": 4, "declined": 1,
         "dropped_share": 0.25, "late_share": 0.5, "timed_out_share": 0.0, "aggregated_share": 0.25,
         "relative_drift": 0.6, "alignment": 0.9, "virtual_s": 9.0, "rounds": 1, "bytes_down": 100,
-        "bytes_up": 40,
+        "bytes_up": 40, "updates_per_hour": 400.0, "wasted_bytes": 0,
     }  # fmt: skip
     assert found.figures == pytest.approx(expected)
     assert found.curve.at("loss", "bytes", 50.0) == 2.5
