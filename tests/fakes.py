@@ -74,8 +74,15 @@ class ToyFleet:
 
     reports: dict[int, DeviceReport] = field(default_factory=dict)
 
+    @property
+    def num_devices(self):
+        return len(self.reports)
+
     def online(self):
         return np.array(sorted(self.reports), dtype=np.int64)
+
+    def is_idle(self, client):
+        return client in self.reports
 
     def report(self, client):
         return self.reports[client]

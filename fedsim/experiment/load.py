@@ -22,51 +22,21 @@ from fedsim.world.cost import Prices
 TABLES = "tables"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """The record of one run.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Run(Frames):
+    """The record of one run: its tables, and where they come from.
 
     Args:
         directory: Where it lies.
         manifest: As written before the run began.
         summary: As written at its end; None while it runs, and where it was killed.
         prices: Of one assignment, as far as budgets are concerned; None in old records.
-        evaluations: One row per measured version, base model first.
-        assignments: One row per dispatched assignment: who, when, what it was granted and used, how it ended.
-        rounds: One row per closed round or made version.
-        plans: One row per plan; `total` and `trained` hold ranks per layer.
-        replans: One row per change of a plan.
-        declines: One row per refusal of a device.
-        fleet: One row per look at the fleet: how many devices were online and busy.
-        presence: One row per arrival or departure of a device that takes part.
-        pauses: One row per pause.
-        layer_spectra: One row per version and layer: rank and energy of the global adapter.
-        measures: One row per version that was measured beyond loss and accuracy.
-        spectra: Singular values per measured version and layer, where they were measured.
-        end_s: Virtual time of the last line.
-        reason: Why the run stopped; None where it has not.
-        num_lines: Lines of the record.
     """
 
     directory: Path
     manifest: Mapping[str, Any]
     summary: Mapping[str, Any] | None
     prices: Prices | None
-    evaluations: pd.DataFrame
-    assignments: pd.DataFrame
-    rounds: pd.DataFrame
-    plans: pd.DataFrame
-    replans: pd.DataFrame
-    declines: pd.DataFrame
-    fleet: pd.DataFrame
-    presence: pd.DataFrame
-    pauses: pd.DataFrame
-    layer_spectra: pd.DataFrame
-    measures: pd.DataFrame
-    spectra: pd.DataFrame
-    end_s: float
-    reason: str | None
-    num_lines: int
 
     @property
     def is_stub(self) -> bool:
@@ -104,10 +74,8 @@ def load_run(path: Path | str) -> Run:
         manifest=manifest,
         summary=read_json(summary_path) if summary_path.exists() else None,
         prices=prices,
-        evaluations=_evaluations(directory / METRICS, frames),
-        **{
-            field.name: getattr(frames, field.name) for field in fields(Frames) if field.name != "evaluations"
-        },
+        **{field.name: getattr(frames, field.name) for field in fields(Frames)}
+        | {"evaluations": _evaluations(directory / METRICS, frames)},
     )
 
 

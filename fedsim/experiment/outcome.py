@@ -160,6 +160,7 @@ def _costs(summary: Mapping[str, Any], tally: _Tally) -> dict[str, float | None]
         "bytes_moved": summary["bytes_down"] + summary["bytes_up"],
         "device_s": math.fsum(tally.phase_s.values()),
         "device_training_s": tally.phase_s["trained"],
+        "energy_j": (summary.get("energy_j") or {}).get("total"),
         "memory_bytes": used.get("mean_memory_bytes"),
         "bytes_used_share": (used.get("download_bytes") or {}).get("mean"),
         "memory_used_share": (used.get("memory_bytes") or {}).get("mean"),
@@ -185,19 +186,6 @@ def _read_curve(path: Path) -> Curve:
             for quality in QUALITIES
         },
     )
-
-
-def overlap(left: RunOutcome, right: RunOutcome) -> float | None:
-    """Share of clients that both runs asked at the same version, over the versions that both made.
-
-    Returns:
-        Mean over versions of intersection over union; None where no version is in both.
-    """
-    shares = []
-    for version in sorted({version for version, _ in left.asked} & {version for version, _ in right.asked}):
-        both = [{client for at, client in run.asked if at == version} for run in (left, right)]
-        shares.append(len(both[0] & both[1]) / len(both[0] | both[1]))
-    return fmean(shares) if shares else None
 
 
 def equal_end(curves: Sequence[Curve], axis: str) -> float | None:

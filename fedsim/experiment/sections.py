@@ -110,6 +110,23 @@ class PairingSection(Section):
     availability_bandwidth: Correlation = 0.0
 
 
+class EligibilitySection(Section):
+    """When a device that is there may take part: all rules that are set must hold.
+
+    What a device does is read from the columns of the availability file, else from the events of the state
+    file. A device without battery is on the charger and full unless events say otherwise.
+
+    Args:
+        charging: Only on the charger.
+        unmetered: Only on Wi-Fi.
+        min_battery: Only with at least so many percent.
+    """
+
+    charging: bool = False
+    unmetered: bool = False
+    min_battery: Annotated[float, Field(gt=0, le=100)] | None = None
+
+
 class FleetSection(Section):
     """The devices and the traces they follow: files, a recipe that makes what no file gives, or both.
 
@@ -139,12 +156,17 @@ class FleetSection(Section):
         pairing: What goes with what in the population.
         time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
         bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
+        energy: Coefficients of energy per class and network; the record then tells joules per assignment. A
+            recipe that makes both devices and links gives its own.
+        eligibility: Who may take part at all.
     """
 
     devices: FilePath | None = None
     bandwidth: FilePath | None = None
     availability: FilePath | None = None
     state: FilePath | None = None
+    energy: FilePath | None = None
+    eligibility: EligibilitySection = EligibilitySection()
     start_s: Duration = Field(default=0.0, alias="start")
     availability_policy: Literal["error", "always", "never"] = "error"
     merge_gap_s: Duration | None = Field(default=None, alias="merge_gap")

@@ -43,6 +43,9 @@ ASSIGNMENT: dict[str, Any] = {
     "reason": None,
     "bytes_down": 0,
     "bytes_up": 0,
+    "download_j": None,
+    "train_j": None,
+    "upload_j": None,
     "weight": None,
     "staleness": None,
     "loss": None,
@@ -65,9 +68,27 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Frames:
-    """The tables of one record. See `fedsim.experiment.load.Run`."""
+    """The tables of one record.
+
+    Args:
+        evaluations: One row per measured version, base model first.
+        assignments: One row per dispatched assignment: who, when, what it was granted and used, how it ended.
+        rounds: One row per closed round or made version.
+        plans: One row per plan; `total` and `trained` hold ranks per layer.
+        replans: One row per change of a plan.
+        declines: One row per refusal of a device.
+        fleet: One row per look at the fleet: how many devices were online and busy.
+        presence: One row per arrival or departure of a device that takes part.
+        pauses: One row per pause.
+        layer_spectra: One row per version and layer: rank and energy of the global adapter.
+        measures: One row per version that was measured beyond loss and accuracy.
+        spectra: Singular values per measured version and layer, where they were measured.
+        end_s: Virtual time of the last line.
+        reason: Why the run stopped; None where it has not.
+        num_lines: Lines of the record.
+    """
 
     evaluations: pd.DataFrame
     assignments: pd.DataFrame
@@ -212,6 +233,7 @@ class _Gathering:
         row = self.assignments[line["assignment"]]
         told = ("outcome", "phase", "reason", "plan", "bytes_down", "bytes_up")
         row |= {key: line[key] for key in told if key in line}
+        row |= {f"{phase}_j": joules for phase, joules in line.get("energy_j", {}).items()}
         row["settled_at_s"] = line["time_s"]
 
     # --- versions ---------------------------------------------------------------------------------------

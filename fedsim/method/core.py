@@ -18,7 +18,8 @@ from fedsim.method.estimate import LinkHistory
 from fedsim.method.messages import Assignment, Budget, DeviceReport, Phase, RankPlan
 from fedsim.method.offering import first_stream, planned_budget
 from fedsim.method.pacing import Mixing
-from fedsim.method.select import Occasion
+from fedsim.method.queue import Queue
+from fedsim.method.select import Draw, Occasion
 from fedsim.method.standing import stack_of, standing
 from fedsim.method.state import Flight, ServerState, Stage
 
@@ -66,6 +67,7 @@ class Core:
         self.config = config
         self.state = ServerState()
         self.history = LinkHistory(config.rates)
+        self.draw = config.select if isinstance(config.select, Draw) else None
 
     # --- asking clients ---------------------------------------------------------------------------------
 
@@ -103,24 +105,13 @@ class Core:
             What each reported, its budget and its plan; fewer than wanted where there are no more.
         """
         state, select = self.state, self.config.select
-        online = fleet.online()
         if select.counts_presence:
-            state.experience.look(online, self._clients_at_work())
-        candidates = online[~np.isin(online, list(skip))] if skip else online
+            state.experience.look(fleet.online(), self._clients_at_work())
+        occasion = Occasion(state.version, attempt, seats, 2 * seats, state.experience)
+        queue = Queue(fleet, select, self.draw, occasion, skip)
         found: Found = []
-        wanted, asked = 2 * seats, 0
-        queue = candidates[:0]
-        while asked < len(candidates) and len(found) < seats:
-            if asked == len(queue):
-                occasion = Occasion(state.version, attempt, seats, wanted, state.experience)
-                order = select(candidates, occasion)
-                queue = np.concatenate((queue, order[~np.isin(order, queue)]))
-                wanted *= 4
-                if asked == len(queue):
-                    break  # the rule wants nobody else
-            part = queue[asked : asked + seats - len(found)]
-            asked += len(part)
-            found += yield from self._check_in(fleet, part)
+        while len(found) < seats and (asked := queue.next(seats - len(found))):
+            found += yield from self._check_in(fleet, asked)
         return found
 
     def _clients_at_work(self) -> np.ndarray:
@@ -130,10 +121,10 @@ class Core:
             dtype=np.int64,
         )
 
-    def _check_in(self, fleet: ev.FleetView, asked: np.ndarray) -> Generator[ev.Action, None, Found]:
+    def _check_in(self, fleet: ev.FleetView, asked: Sequence[int]) -> Generator[ev.Action, None, Found]:
         """Price a plan for every device that is asked; decline those that can carry none."""
         config, state = self.config, self.state
-        reports = self._worth_asking([fleet.report(int(client)) for client in asked])
+        reports = self._worth_asking([fleet.report(client) for client in asked])
         budgets = [planned_budget(config, self.history, report) for report in reports]
         standings = [
             standing(state.memory.get(report.client), state.stacked, state.version) for report in reports

@@ -13,7 +13,6 @@ from fedsim.method.bundle import Infeasible, Standing
 from fedsim.method.events import Spectrum
 from fedsim.method.ledger import Ledger, open_ledger
 from fedsim.method.messages import Budget, RankPlan
-from fedsim.method.walk import MEMORY
 from fedsim.world.cost import Prices
 
 Merged = Callable[[Spectrum, Prices, Standing], tuple[int, ...]]
@@ -120,7 +119,7 @@ class CommonRank:
     ) -> RankPlan | Infeasible:
         if isinstance(ledger, Infeasible):
             return ledger
-        rank = _largest(ledger, there, cap, sent)
+        rank = ledger.common_rank(there, cap, sent)
         if rank < max(self.least, 1):
             return Infeasible("no column")
         total = tuple(np.maximum(there, rank).tolist())
@@ -134,7 +133,7 @@ def largest_rank(budget: Budget, prices: Prices, cap: int) -> int:
     ledger = open_budget(budget, prices, ())
     if isinstance(ledger, Infeasible):
         return 0
-    return _largest(ledger, np.zeros(len(prices.layers), dtype=np.int64), cap, None)
+    return ledger.common_rank(np.zeros(len(prices.layers), dtype=np.int64), cap)
 
 
 def fleet_rank(budgets: Sequence[Budget], prices: Prices, cap: int) -> int:
@@ -173,20 +172,3 @@ def _capped(cap: int, standing: Standing) -> int:
     """Return the cap of a client, lower where it was pruned."""
     rank = None if standing.memory is None else standing.memory.rank
     return cap if rank is None else min(cap, rank)
-
-
-def _largest(ledger: Ledger, there: np.ndarray, cap: int, sent: int | None) -> int:
-    """Return the largest rank that all layers can train at once; 0 if none.
-
-    Where `sent` columns arrive whatever the rank, the others cost their way over the link and nothing else.
-    """
-    link = ledger.receive - ledger.hold
-    group_cost = ledger.charges.cost[np.unique(ledger.charges.group)].sum()
-    for rank in range(cap, 0, -1):
-        price = (ledger.receive * np.maximum(0, rank - there) + ledger.train * rank).sum(axis=1)
-        price[MEMORY] += group_cost
-        if sent is not None:
-            price += (link * (sent - rank)).sum(axis=1)
-        if (price <= ledger.limit).all():
-            return rank
-    return 0

@@ -22,6 +22,15 @@ class FleetView(Protocol):
         """Indices of the devices that are online and idle, ascending int64."""
         ...
 
+    @property
+    def num_devices(self) -> int:
+        """How many devices there are, wherever they are."""
+        ...
+
+    def is_idle(self, client: int) -> bool:
+        """Whether this device is online and idle."""
+        ...
+
     def report(self, client: int) -> DeviceReport:
         """What this device tells when it checks in now."""
         ...

@@ -5,12 +5,14 @@ then every column 1. A stream has the order that the server gave. What has arriv
 column under way counts with it; the rest follows the new plan.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from fedsim.method.events import Dispatch
 from fedsim.method.messages import RankPlan, Stream
+from fedsim.world.cost import Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class Delivery:
     total: tuple[int, ...]
     column_bytes: np.ndarray
     merged_bytes: int = 0
+    size_bytes: int = field(init=False)
+    """Bytes of the whole stream."""
+
+    def __post_init__(self) -> None:
+        """Sum up once: a client asks at every step."""
+        size = self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
+        object.__setattr__(self, "size_bytes", size)
 
     @classmethod
     def of(cls, plan: RankPlan, column_bytes: np.ndarray, merged_bytes: int = 0) -> "Delivery":
@@ -47,11 +56,6 @@ class Delivery:
     def whole(self, sent_bytes: int) -> None:
         """Tell nothing about columns: the plan is only of use as a whole."""
         del sent_bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all columns."""
-        return self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
 
     def received(self, sent_bytes: int) -> tuple[int, ...]:
         """Columns per layer of which at least one byte has come."""
@@ -131,3 +135,11 @@ class Streamed:
         return Streamed(
             np.concatenate((self.layers[:begun], rest)), plan.trained, self.column_bytes, self.closes_at_s
         )
+
+
+def delivery_of(action: Dispatch, prices: Prices) -> Delivery | Streamed:
+    """Return how the columns of a dispatched plan come: as a stream, or whole."""
+    offered = action.assignment.offered
+    if action.stream is not None:
+        return Streamed.of(offered, prices.down_bytes, action.stream)
+    return Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))

@@ -11,10 +11,11 @@ import simpy
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
 from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update, UploadCut
+from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client, Trip
 from fedsim.sim.counted import as_counted
-from fedsim.sim.delivery import Delivery, Streamed
+from fedsim.sim.delivery import delivery_of
 from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
 from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
@@ -24,6 +25,9 @@ from fedsim.world.cost import Prices
 
 Results = Sequence[Update | TrainingFailure]
 Process = Generator[simpy.Event, Any, None]
+
+COUNT_EVERY_S = 600.0
+"""How often the devices online are counted for the record where there are too many to count at each look."""
 
 LAST = 3  # a look at the fleet and the end of the run come after everything else at their instant
 
@@ -80,18 +84,20 @@ class Driver:
     busy: np.ndarray = field(init=False)
     presence: Presence = field(init=False)
     stopped: simpy.Event = field(init=False)
+    rules: dict[type, Callable[[Any], None]] = field(init=False)
+    next_count_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Prepare what depends on the timeline."""
+        self.rules = self._rules()
         self.stopped = self.timeline.clock.event()
         self.busy = np.zeros(self.reporter.population.num_devices, dtype=np.bool_)
         self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
 
     async def run(self) -> str:
         """Run the simulation to its end; returns why it stopped."""
-        clock = self.timeline.clock
         if self.config.horizon_s is not None:
-            clock.process(self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST))
+            self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST)
         self.feed(ev.Opened(0.0, self.work.aggregator.spectrum(0)))
         await self.timeline.run(self.stopped)
         return str(self.stopped.value)
@@ -105,12 +111,12 @@ class Driver:
         try:
             while self.events and not self.stopped.triggered:
                 for action in self.server.handle(self.events.popleft()):
-                    self._carry_out(action)
+                    self.rules[type(action)](action)
         finally:
             self.draining = False
 
-    def _carry_out(self, action: ev.Action) -> None:
-        rules: dict[type, Callable[[Any], None]] = {
+    def _rules(self) -> dict[type, Callable[[Any], None]]:
+        return {
             ev.LookAtFleet: self._look,
             ev.Dispatch: self._dispatch,
             ev.Replan: self._replan,
@@ -125,14 +131,13 @@ class Driver:
             ev.CloseRound: self._close_round,
             ev.Stop: self._stop,
         }
-        rules[type(action)](action)
 
     # --- clients ----------------------------------------------------------------------------------------
 
     def _dispatch(self, action: ev.Dispatch) -> None:
         assignment, clock = action.assignment, self.timeline.clock
         device = self.reporter.device(assignment.client)
-        trip = Trip(assignment, device, assignment.offered, self._delivery(action))
+        trip = Trip(assignment, device, assignment.offered, delivery_of(action, self.prices))
         self.trips[assignment.id] = trip
         self.at_work[assignment.client] = assignment.id
         self.busy[assignment.client] = True
@@ -143,12 +148,6 @@ class Driver:
             clock, trip, self, self.prices, config.on_interrupt, config.report_every_s, config.on_memory_drop
         )
         trip.process = clock.process(client.run())
-
-    def _delivery(self, action: ev.Dispatch) -> Delivery | Streamed:
-        offered, prices = action.assignment.offered, self.prices
-        if action.stream is not None:
-            return Streamed.of(offered, prices.down_bytes, action.stream)
-        return Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))
 
     def _replan(self, action: ev.Replan) -> None:
         trip = self.trips[action.assignment]
@@ -214,7 +213,7 @@ class Driver:
         clock, now_s = self.timeline.clock, self.timeline.now_s
         received = trip.delivery.received(trip.bytes_down)
         if not self.reports:
-            clock.wake_at(now_s, CLOSING).callbacks.append(lambda _: self._tell_reports())
+            clock.then_at(now_s, self._tell_reports, CLOSING)
         report = ev.Progressed(now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip))
         self.reports.append(report)
         return clock.wake_at(now_s, CLOSING)
@@ -283,35 +282,38 @@ class Driver:
         if at_s == float("inf"):
             self.feed(ev.FleetGone(now_s))
             return
-        self.timeline.clock.process(self._at(at_s, self._see_fleet, LAST))
+        self._at(at_s, self._see_fleet, LAST)
 
     def _see_fleet(self, now_s: float) -> None:
         if not self.server.listens_to("FleetSeen"):
             return  # the run ended while the server was waiting
-        present = self.reporter.population.online(now_s)
-        self.scribe.fleet_seen(now_s, len(present), len(self.at_work))
-        self.feed(ev.FleetSeen(now_s, FleetAt(self.reporter, now_s, present, self.busy)))
+        fleet = FleetAt(self.reporter, now_s, self.busy)
+        if fleet.num_devices <= LARGE_FLEET or now_s >= self.next_count_s:
+            self.scribe.fleet_seen(now_s, len(fleet.present), len(self.at_work))
+            self.next_count_s = now_s + COUNT_EVERY_S
+        self.feed(ev.FleetSeen(now_s, fleet))
 
     def _set_deadline(self, action: ev.SetDeadline) -> None:
         def fire(now_s: float) -> None:
-            if not self.stopped.triggered:
-                self.feed(ev.DeadlinePassed(now_s, action.round, self._uploading()))
+            self.feed(ev.DeadlinePassed(now_s, action.round, self._uploading()))
 
-        self.timeline.clock.process(self._at(action.at_s, fire, CLOSING))
+        self._at(action.at_s, fire, CLOSING)
 
     def _uploading(self) -> dict[int, int]:
         """Bytes that have come of each upload under way, where they may count."""
-        trips = [trip for trip in self.trips.values() if trip.phase == "upload" and not trip.recalled]
         if not self.config.partial_upload:
             return {}
+        trips = [trip for trip in self.trips.values() if trip.phase == "upload" and not trip.recalled]
         for trip in trips:
             trip.note_progress()
         return {trip.assignment.id: trip.bytes_up for trip in trips}
 
-    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> Process:
-        yield self.timeline.clock.wake_at(at_s, priority)
-        if not self.stopped.triggered:
-            call(self.timeline.now_s)
+    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> None:
+        def fire() -> None:
+            if not self.stopped.triggered:
+                call(self.timeline.now_s)
+
+        self.timeline.clock.call_at(at_s, fire, priority)
 
     # --- real work --------------------------------------------------------------------------------------
 

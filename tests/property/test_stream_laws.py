@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.method.allocate import AllocationRule, allocate, column_stream, replan
+from fedsim.method.allocate import AllocationRule, allocate, column_stream, offer, replan
 from fedsim.method.messages import Budget, RankPlan
 from tests.cohorts import AMPLE, prices
 from tests.property.test_allocator_laws import (
@@ -30,7 +30,7 @@ def test_at_column_boundaries_each_prefix_is_the_greedy_plan_for_that_many_bytes
     spectrum = {name: np.array(s) for name, s in zip(COSTS.layers, sigmas, strict=True)}
     rule = AllocationRule(allocation=allocation, overflow="break", initial_rank=0, seed=seed)
     (whole,) = allocate(spectrum, [AMPLE], COSTS, None, rule)
-    stream = column_stream(spectrum, COSTS, whole, rule)
+    stream = column_stream(offer(spectrum, COSTS, rule), whole)
     assert tuple(np.bincount(stream, minlength=len(sigmas)).tolist()) == whole.total
     ends = np.cumsum(COSTS.down_bytes[list(stream)])
     budgets = [Budget(float(end), 1e12, 1e12, 1e9, 1e9, 1e9) for end in ends]
@@ -44,7 +44,7 @@ def test_fresh_columns_come_last_and_nest_level_by_level(sigmas, floor):
     spectrum = {name: np.array(s) for name, s in zip(COSTS.layers, sigmas, strict=True)}
     rule = AllocationRule(overflow="break", initial_rank=floor)
     (whole,) = allocate(spectrum, [AMPLE], COSTS, None, rule)
-    stream = column_stream(spectrum, COSTS, whole, rule)
+    stream = column_stream(offer(spectrum, COSTS, rule), whole)
     assert tuple(np.bincount(stream, minlength=len(sigmas)).tolist()) == whole.total
     counts, known = np.zeros(len(sigmas), dtype=int), np.array([len(s) for s in sigmas])
     fresh = []
