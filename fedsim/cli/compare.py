@@ -28,6 +28,10 @@ def _percent(value: float) -> str:
     return f"{100.0 * value:.1f} %"
 
 
+def _rate(value: float) -> str:
+    return f"{value:.1f}"
+
+
 def _signed(show: Show) -> Show:
     """Show a difference: its sign, then its size."""
     return lambda value: ("-" if value < 0 else "+") + show(abs(value))
@@ -54,6 +58,8 @@ TABLES: Mapping[str, Mapping[str, tuple[str, Show]]] = {
         "bytes_up": ("bytes up", format_bytes),
         "memory_bytes": ("memory per client", format_bytes),
         "device_s": ("device time", format_seconds),
+        "updates_per_hour": ("updates per hour", _rate),
+        "wasted_bytes": ("wasted bytes", format_bytes),
         "energy_j": ("energy", format_joules),
         "aggregated_share": ("aggregated", _percent),
         "dropped_share": ("dropped", _percent),

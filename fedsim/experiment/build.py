@@ -189,6 +189,8 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
         deferred=scenario.training.deferred,
+        on_memory_drop=scenario.fleet.on_memory_drop,
+        partial_upload=scenario.server.upload == "progressive",
     )
 
 

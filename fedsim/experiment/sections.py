@@ -144,6 +144,8 @@ class FleetSection(Section):
         bandwidth_scale: Factor on every rate.
         latency_s: One-way delay of each transfer, YAML ``latency``.
         on_interrupt: What leaving mid-work means.
+        on_memory_drop: What too little memory for a plan under training means: the work is lost, or its steps
+            begin again with fewer trained columns.
         classes: Defaults per device class.
         recipe: Name of a recipe, or a YAML file (written with a leading ``.``, ``/`` or ``~``).
         recipe_days: Length of its availability and state, 7 by default.
@@ -173,6 +175,7 @@ class FleetSection(Section):
     bandwidth_scale: Positive = 1.0
     latency_s: Duration = Field(default=0.05, alias="latency")
     on_interrupt: Literal["drop", "pause"] = "drop"
+    on_memory_drop: Literal["drop", "shrink"] = "drop"
     classes: dict[Word, DeviceClassSection] = {}
     recipe: Word | None = None
     recipe_days: Annotated[int, Field(ge=1, le=366)] | None = None

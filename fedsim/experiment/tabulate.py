@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsim.method.estimate import NO_DEADLINE_S
+from fedsim.method.estimate import NO_DEADLINE_S, UNLIMITED
 from fedsim.method.messages import RankPlan
 from fedsim.world.cost import Prices
 
@@ -325,7 +325,8 @@ def _with_plans(table: pd.DataFrame, plans: dict[int, RankPlan], prices: Prices 
     )
     granted_s = table["budget_seconds"].where(table["budget_seconds"] < NO_DEADLINE_S)
     table["planned_s"] = seconds
-    table["used_download"] = table["planned_bytes_down"] / table["budget_download_bytes"]
+    granted_bytes = table["budget_download_bytes"].where(table["budget_download_bytes"] < UNLIMITED)
+    table["used_download"] = table["planned_bytes_down"] / granted_bytes.where(granted_bytes > 0)
     table["used_memory"] = table["memory_bytes"] / table["budget_memory_bytes"]
     table["used_seconds"] = seconds / granted_s
     return table

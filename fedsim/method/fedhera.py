@@ -113,6 +113,7 @@ def assemble(options: FedHeraOptions) -> Method:
         name="fedhera",
         allocate=allocation.allocate,
         replan=allocation.replan,
+        streaming=allocation.streaming,
         gate=gate,
         init=partial(spectral.initial_state, max_rank=options.rank_cap),
         redistribute=spectral.redistribute,
@@ -120,9 +121,13 @@ def assemble(options: FedHeraOptions) -> Method:
         spectrum=spectral.spectrum_of,
         align=aggregation.alignments,
         export=spectral.export,
+        needs_whole_uploads="",
+        no_subspace="",
     )
     if options.tail == "none":
         return replace(method, redistribute=spectral.redistribute_trained)
     if options.tail == "returned_gated":
+        whole = "the tail travels back too, and has no energy to be sent by"
+        method = replace(method, needs_whole_uploads=whole)
         return with_returned_tail(method, LocalRule(tail="returned_gated"))
     return method

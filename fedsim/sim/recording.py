@@ -114,8 +114,10 @@ class Scribe:
             ahead={"download_bytes": action.ahead.download_bytes, "seconds": action.ahead.seconds},
         )
 
-    def downloaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
-        """A download is whole."""
+    def downloaded(
+        self, time_s: float, trip: Trip, duration_s: float, unused_bytes: int | None = None
+    ) -> None:
+        """A download is over; of a stream, the bytes of a column that was cut are unused."""
         self._spans[trip.assignment.id].end("download", time_s)
         self._write(
             time_s,
@@ -123,11 +125,14 @@ class Scribe:
             assignment=trip.assignment.id,
             bytes=trip.bytes_down,
             duration_s=_positive(duration_s, "download"),
+            **({} if unused_bytes is None else {"unused_bytes": unused_bytes}),
         )
 
     def training_started(self, time_s: float, trip: Trip) -> None:
         """A plan is final."""
-        self._spans[trip.assignment.id].begin("train", time_s)
+        spans = self._spans[trip.assignment.id]
+        spans.end("train", time_s)  # steps that begin again with a smaller plan have cost energy too
+        spans.begin("train", time_s)
         plan = self._plan(time_s, trip.plan)
         self._write(time_s, "training_started", assignment=trip.assignment.id, plan=plan)
 
@@ -139,8 +144,8 @@ class Scribe:
         duration_s = _positive(duration_s, "training")
         self._write(time_s, "trained", assignment=trip.assignment.id, duration_s=duration_s)
 
-    def uploaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
-        """An update reached the server."""
+    def uploaded(self, time_s: float, trip: Trip, duration_s: float, cut: str = "") -> None:
+        """An update reached the server, or what had come of it when its upload was cut."""
         self._spans[trip.assignment.id].end("upload", time_s)
         self._write(
             time_s,
@@ -148,6 +153,7 @@ class Scribe:
             assignment=trip.assignment.id,
             bytes=trip.bytes_up,
             duration_s=_positive(duration_s, "upload"),
+            **({"cut": cut} if cut else {}),
         )
 
     def paused(self, time_s: float, trip: Trip, resumes_at_s: float) -> None:
@@ -186,6 +192,8 @@ class Scribe:
     def aggregating(self, time_s: float, action: ev.Aggregate) -> None:
         """The server combines updates; staleness and discounts only where versions are mixed."""
         mixed = {"staleness": list(action.staleness), "discounts": list(action.discounts)}
+        if action.damping:
+            mixed["damping"] = list(action.damping)
         if not action.discounts:
             mixed = {}
         self._write(
@@ -209,6 +217,11 @@ class Scribe:
             losses=_by_assignment(event.losses),
             failed=_by_assignment(event.failed),
             **({"pruned": _by_assignment(event.pruned)} if event.pruned else {}),
+            **(
+                {"arrived": {str(number): list(event.arrived[number]) for number in sorted(event.arrived)}}
+                if event.arrived
+                else {}
+            ),
         )
 
     def measured(self, time_s: float, version: int, found: Measurements) -> None:
