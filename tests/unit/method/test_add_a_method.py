@@ -22,7 +22,7 @@ GUIDE = Path(__file__).parents[3] / "docs" / "add-a-method.md"
 def installed(tmp_path, monkeypatch):
     """A package as pip would install it: a module and the metadata of its entry point."""
     text = GUIDE.read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    code = re.search(r"```py\n(.*?)```", text, re.DOTALL).group(1)
     entry = re.search(r"```toml\n(.*?)```", text, re.DOTALL).group(1)
     name, target = re.search(r'^(\w+) = "([\w.]+:\w+)"', entry, re.MULTILINE).groups()
     module = tmp_path.joinpath(*target.partition(":")[0].split(".")).with_suffix(".py")
