@@ -50,7 +50,7 @@ def test_the_example_works_from_outside_the_package(installed):
     updates = [answer(method, state, number, part) for number, part in enumerate(parts)]
     found = dense(method.export(combine(method, state, updates, [0.9, 0.1]))["q"])
     assert torch.allclose(found, torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), atol=1e-5)
-    with pytest.raises(ScenarioError, match="method equal_lora: unknown option 'rank'"):
+    with pytest.raises(ScenarioError, match="method equal_lora: rank: unknown option"):
         build_method(installed, {"rank": 4})
 
 
