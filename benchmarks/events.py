@@ -4,7 +4,8 @@ python -m benchmarks.events [--populations 10000,100000,1000000] [--assignments 
 
 The stub executor under buffered pacing: `scenarios/million_phones.yaml` at several sizes of its fleet,
 stopped after so many assignments. Building the fleet is not counted. Each size runs in a process of
-its own, since a peak of memory never falls again. With `--record` every line is written to disk; without it, only counted.
+its own, since a peak of memory never falls again. With `--record` every line is written to
+disk; without it, only counted.
 """
 
 import argparse
