@@ -1,5 +1,7 @@
 """Joules from watts, seconds and bytes, by hand; coefficients found by name; mistakes told in one line."""
 
+# ruff: noqa: PT017  either answer is right
+
 import random
 from dataclasses import astuple
 
