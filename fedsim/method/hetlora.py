@@ -83,6 +83,7 @@ def assemble(options: HetLoRAOptions) -> Method:
         combine,
         partial(redistribute, rule=local),
         sync_only=pairs.AVERAGES,
+        own_weights="weights: norm overrides every other weight" if options.weights == "norm" else "",
     )
     return replace(method, prune=partial(prune, keep=float(options.pruning), least=options.min_rank))
 
