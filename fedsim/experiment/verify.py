@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from fedsim.errors import InputError
 from fedsim.experiment.journal_index import INDEX, JOURNAL, OBJECTS, SUFFIX, read_index
-from fedsim.experiment.load import prices_of, read_events, read_json
+from fedsim.experiment.load import prices_of, read_events, read_json, reading
 from fedsim.experiment.record import EVENTS, MANIFEST, SUMMARY, Tally, json_line
 from fedsim.experiment.seal import broken_seals, file_hash
 from fedsim.experiment.utilisation import used_budget
@@ -59,6 +59,11 @@ def verify(directory: Path) -> Verdict:
     Raises:
         InputError: If it is not the directory of a run, or so damaged that nothing can be said.
     """
+    with reading(directory):
+        return _verified(directory)
+
+
+def _verified(directory: Path) -> Verdict:
     verdict = Verdict()
     manifest = read_json(directory / MANIFEST)
     summary = None
