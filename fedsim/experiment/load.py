@@ -49,6 +49,9 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FedsimError:
         raise
+    except OSError as error:
+        where = error.filename or path
+        raise InputError(f"{where}: cannot be read: {error.strerror or error}; restore it") from error
     except _MISSHAPEN as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(

@@ -101,10 +101,15 @@ def _journal_findings(directory: Path, counts: Counter[str]) -> Iterator[str]:
         counts["journal files"] += 1
         if name not in present:
             yield f"{JOURNAL}/{OBJECTS}/{name}: missing; it holds {kind} {number}"
-        elif file_hash(journal / OBJECTS / name) != content:
+        elif not _holds(journal / OBJECTS / name, content):
             yield f"{JOURNAL}/{OBJECTS}/{name}: damaged; it holds {kind} {number}"
     for name in sorted(present - {f"{content}{SUFFIX}" for content in needed}):
         yield f"{JOURNAL}/{OBJECTS}/{name}: the index does not know it"
+
+
+def _holds(path: Path, content: str) -> bool:
+    """Whether a file has the content that it is named after; a folder in its place has not."""
+    return path.is_file() and file_hash(path) == content
 
 
 def _record_findings(directory: Path, audit: "Audit", summary: Mapping[str, Any] | None) -> Iterator[str]:

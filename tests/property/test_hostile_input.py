@@ -12,7 +12,7 @@ import pytest
 from fedsim.cli.main import one_line
 from fedsim.errors import FedsimError, InputError, ScenarioError
 from fedsim.experiment.journal import Journal
-from fedsim.experiment.load import load_run
+from fedsim.experiment.load import load_run, read_events, reading
 from fedsim.experiment.overview import as_json, find_runs
 from fedsim.experiment.report.telling import Teller, biography
 from fedsim.experiment.report.write import write_report
@@ -78,18 +78,20 @@ def all_readers(directory, with_page):
     yield lambda: load_run(directory)
     yield lambda: as_json(find_runs(directory.parent))
     yield lambda: scenario_of(directory)
-    yield lambda: list(biography(_lines(directory), "phone-mid-016"))
-    yield lambda: [Teller().tell(line) for line in _lines(directory)]
+    yield lambda: _told(directory)
     yield lambda: _journal(directory)
     if with_page:
         yield lambda: write_report(directory)
 
 
-def _lines(directory):
-    from fedsim.experiment.load import read_events, reading
-
-    with reading(directory):
-        yield from read_events(directory / "events.jsonl")
+def _told(directory):
+    """What `fedsim trace-client` and `fedsim tail` say."""
+    record = directory / "events.jsonl"
+    with reading(record):
+        teller = Teller()
+        for line in read_events(record):
+            teller.tell(line)
+        list(biography(read_events(record), "phone-mid-016"))
 
 
 def _journal(directory):

@@ -153,3 +153,18 @@ def test_faults_rules_and_epsilon_are_told_where_there_are_some(tmp_path):
     for expected in ("12.5", "faulty", "0.25", "epsilon of a client that is in every release"):
         assert expected in words
     assert NASTY not in page.split('<script type="application/json"')[0]
+
+
+def test_names_of_classes_layers_and_reasons_cannot_break_the_page(tmp_path):
+    """Whatever a hostile record calls things: no element of its making, nothing that ends a script."""
+    directory = write_record(tmp_path / "run")
+    nasty = "</script><img src=x onerror=alert(1)>'\"&"
+    for name in ("events.jsonl", "manifest.json"):
+        text = (directory / name).read_text()
+        for word in ("laptop", "model.layers.0.q_proj", "the device left", "uploads", "is over"):
+            text = text.replace(word, json.dumps(nasty)[1:-1])
+        (directory / name).write_text(text)
+    page = run_page(load_run(directory))
+    assert "<img src=x" not in page
+    assert nasty not in page
+    assert "img" not in outline(page).tags
