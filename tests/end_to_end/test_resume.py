@@ -339,13 +339,14 @@ def test_an_interrupt_says_how_to_go_on(tmp_path):
         *sets,
     ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=kills.SCENARIO.parents[1])
-    give_up_at_s = time.monotonic() + 120
+    give_up_at_s = time.monotonic() + 600  # a busy machine takes minutes to import PyTorch
     index = directory / "journal" / "index.jsonl"
     while not (index.exists() and index.stat().st_size) and time.monotonic() < give_up_at_s:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
+    assert index.exists()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert errors == f"to go on: fedsim run --resume {directory}\n"
     with pytest.raises(BombError):
