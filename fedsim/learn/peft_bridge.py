@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -336,3 +336,23 @@ def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
             alpha = value
             break
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def merged_model(model: Any, directory: Path) -> Any:
+    """Add an adapter to the weights of its base, by PEFT.
+
+    Args:
+        model: The base, without adapters and not quantised; it is changed.
+        directory: The adapter, in PEFT's format.
+
+    Returns:
+        The base with other weights, without any trace of PEFT.
+
+    Raises:
+        ModelError: If the adapter is not whole, or belongs to another model.
+    """
+    names = {name for name, _ in model.named_modules()}
+    missing = sorted(set(import_adapter(directory)) - names)
+    if missing:
+        raise ModelError(f"{directory}: the base model has no layer {missing[0]}; name the right one")
+    return PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
