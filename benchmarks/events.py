@@ -3,8 +3,9 @@
 python -m benchmarks.events [--populations 10000,100000,1000000] [--assignments N] [--repeats N] [--record]
 
 The stub executor under buffered pacing: `scenarios/million_phones.yaml` at several sizes of its fleet,
-stopped after so many assignments. Building the fleet is not counted. Each size runs in a process of its own, since a
-peak of memory never falls again. With `--record` every line is written to disk; without it, only counted.
+stopped after so many assignments. Building the fleet is not counted. Each size runs in a process of
+its own, since a peak of memory never falls again. With `--record` every line is written to
+disk; without it, only counted.
 """
 
 import argparse
@@ -89,7 +90,8 @@ def main() -> None:
     sizes = [int(size) for size in options.populations.split(",")]
     rows = [in_a_process(size, options) for _ in range(options.repeats) for size in sizes]
     print(
-        f"{'devices':>9}{'assignments':>13}{'per cpu-s':>11}{'us each':>9}{'wall s':>8}{'peak MB':>9}{'build s':>9}"
+        f"{'devices':>9}{'assignments':>13}{'per cpu-s':>11}{'us each':>9}"
+        f"{'wall s':>8}{'peak MB':>9}{'build s':>9}"
     )
     medians = []
     for size in sizes:

@@ -51,7 +51,7 @@ class TrainingError(FedsimError):
 
 
 class StorageError(FedsimError):
-    """The run directory, or the cache, cannot be written, for instance because the disk is full; resume later."""
+    """The run directory, or the cache, cannot be written, say because the disk is full; resume later."""
 
 
 class SimulationError(FedsimError):

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from fedsim.errors import TraceError
-from fedsim.experiment.recipe_source import hours_from_utc, load_recipe
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import FleetSection
-from fedsim.method.estimate import LinkHistory, budget
-from fedsim.method.server import ServerConfig
-from fedsim.sim.fleet import Reporter
 from fedsim.world.eligibility import Eligibility
 from fedsim.world.energy import EnergyTable, fleet_power
 from fedsim.world.formats.availability import read_availability
@@ -20,6 +17,10 @@ from fedsim.world.load import load_population
 from fedsim.world.make import synth_fleet
 from fedsim.world.population import Population
 from fedsim.world.resample import Growth, Pairing
+
+if TYPE_CHECKING:
+    from fedsim.method.server import ServerConfig
+    from fedsim.sim.fleet import Reporter
 
 _KEYS = ("devices", "bandwidth", "availability", "state", "energy")
 _TEMPLATES = 1000
@@ -104,6 +105,8 @@ def _powered(population: Population, table: EnergyTable) -> Population:
 def _growth(fleet: FleetSection) -> Growth | None:
     if fleet.population is None:
         return None
+    from fedsim.experiment.recipe_source import hours_from_utc  # noqa: PLC0415 - only few fleets need it
+
     return Growth(
         size=fleet.population,
         shares=fleet.shares,
@@ -115,6 +118,8 @@ def _growth(fleet: FleetSection) -> Growth | None:
 
 def _made(fleet: FleetSection, seed: int, folder: Path) -> _Files:
     """Let the recipe make what no file gives."""
+    from fedsim.experiment.recipe_source import load_recipe  # noqa: PLC0415 - only few fleets need it
+
     made = synth_fleet(
         load_recipe(fleet.recipe or ""), _num_templates(fleet), fleet.recipe_days or _DAYS, seed
     )
@@ -154,7 +159,7 @@ def _renamed(population: Population, folder: str, shown: str) -> Population:
     return replace(population, origins=origins, notes=notes)
 
 
-def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:
+def bound_to_fleet(config: "ServerConfig", reporter: "Reporter") -> "ServerConfig":
     """Let a method that has one rank for everybody look at the whole fleet once, at the start of the run.
 
     Args:
@@ -164,6 +169,8 @@ def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:
     Returns:
         The configuration with the bound method; unchanged for methods that need no such look.
     """
+    from fedsim.method.estimate import LinkHistory, budget  # noqa: PLC0415 - a check asks nobody
+
     bind = config.method.for_fleet
     if bind is None:
         return config

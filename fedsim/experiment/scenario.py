@@ -34,6 +34,7 @@ from fedsim.experiment.sections import (
     Word,
 )
 from fedsim.experiment.server_section import PAUSE_NEEDS, ServerSection, ends_by_itself, pacing_misfits
+from fedsim.experiment.trust_sections import FaultsSection, PrivacySection, privacy_misfits, trust_misfits
 from fedsim.experiment.yaml_source import Source, merge, override, read_source
 
 PATH_KEYS = (
@@ -73,6 +74,8 @@ class Scenario(Section):
         executor: Where training happens.
         cost: What work costs.
         journal: What is kept for a resume.
+        privacy: What no version may show of a single client; nothing is hidden where None.
+        faults: Clients that send something else than what they trained; there are none where None.
     """
 
     name: Word
@@ -90,6 +93,8 @@ class Scenario(Section):
     executor: ExecutorSection = ExecutorSection()
     cost: CostSection = CostSection()
     journal: JournalSection = JournalSection()
+    privacy: PrivacySection | None = None
+    faults: FaultsSection | None = None
 
     _directory: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))
@@ -187,6 +192,8 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield from learning_misfits(scenario.task, scenario.evaluation)
     yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
+    yield from trust_misfits(scenario.server.robust, scenario.privacy, scenario.faults)
+    yield from privacy_misfits(scenario.privacy, scenario.server.pacing, scenario.server.select)
     training, stop = scenario.training, scenario.stop
     if stop.rounds is None and stop.hours is None:
         yield "stop", "expected rounds or hours, or the run would never end"

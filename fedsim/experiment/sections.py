@@ -76,7 +76,7 @@ class DeviceClassSection(Section):
     """What a device of a class has where its row in the device file says nothing.
 
     Args:
-        memory_bytes: YAML ``memory``.
+        memory_bytes: Free memory, YAML ``memory``.
         compute_flops: Effective training rate, YAML ``compute``.
         initial_down_mbps: First guess of the server about downloads.
         initial_up_mbps: First guess of the server about uploads.
@@ -188,7 +188,12 @@ class FleetSection(Section):
 
 
 class MethodSection(Section):
-    """Which method decides, and its own options, which the method checks itself."""
+    """Which method decides.
+
+    Args:
+        name: One of those that `fedsim methods` lists.
+        options: The method's own, which it checks itself.
+    """
 
     name: Word = "fedhera"
     options: Annotated[dict[str, Any], BeforeValidator(_read_options)] = {}
@@ -263,6 +268,11 @@ class CostSection(Section):
     Args:
         model: ``roofline`` counts operations and bytes; ``paper`` takes the constants of the published
             FedHera code, under which the other values have no effect.
+        base_bytes: Bytes per weight of the frozen base.
+        factor_bytes: Bytes per number of an adapter on the device.
+        grad_bytes: Bytes of gradient per trained number.
+        optimizer_bytes: Bytes of optimizer state per trained number.
+        activation_bytes: Bytes per number of an activation that is kept for the backward pass.
     """
 
     model: Literal["roofline", "paper"] = "roofline"

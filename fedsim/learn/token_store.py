@@ -1,8 +1,8 @@
-"""Where do tokens lie, so that nobody makes them twice? In one mapped file per data set, named by its content.
+"""Where do tokens lie, so that nobody makes them twice? In a mapped file per data set, named by content.
 
 A file is a table: the ids of all examples one after the other, where each begins, and how much of it is
 prompt. Its name is a hash of everything that the numbers depend on: texts, tokenizer, length, and the
-versions of the libraries that cut them. So it never goes stale; another text is another file. Whoever opens it
+versions of the libraries that cut them. So it never goes stale; another text is another file. Who opens it
 maps it, and processes share the pages.
 
 A file that does not hold what it should, torn or changed, is made again. Two who make the same file at once
@@ -87,7 +87,7 @@ def token_table(
     made = _opened(path)
     if made is None:
         raise StorageError(
-            f"{path}: what was written does not read back; is the disk broken? FEDSIM_CACHE names another folder"
+            f"{path}: what was written does not read back; a broken disk? FEDSIM_CACHE names another folder"
         )
     return made
 
