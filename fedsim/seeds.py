@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_WORD = 2**64 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
@@ -48,3 +50,11 @@ def mix(seed: int, values: np.ndarray) -> np.ndarray:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+def mix_one(seed: int, value: int) -> int:
+    """Hash one integer under a seed, as `mix` does, without the cost of an array."""
+    z = value * 0x9E3779B97F4A7C15 + seed & _WORD
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _WORD
+    return z ^ z >> 31

@@ -6,12 +6,13 @@ import platform
 import shutil
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
+
+from fedsim.cli.speech import JsonOption, tinted
 
 REQUIRED = (
     "torch",
@@ -27,7 +28,14 @@ REQUIRED = (
     "pyarrow",
     "plotly",
 )
-EXTRAS = {"ray": "pip install 'fedsim-lora[ray]'"}
+# Package -> extra that installs it, what it is for.
+EXTRAS = {
+    "gguf": ("gguf", "base models in .gguf files"),
+    "bitsandbytes": ("quantize", "a base in 8 or 4 bit on a GPU"),
+    "matplotlib": ("plot", "traces drawn as PNG"),
+    "mkdocs": ("docs", "the documentation site"),
+}
+COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 MIN_DISK_BYTES = 2e9
 GIGA = 1e9
 
@@ -49,19 +57,17 @@ class Finding:
 
 def doctor(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check versions, PyTorch, GPU, optional extras and disk; exit code 1 if something needed is missing.
-
-    Example: fedsim doctor
-    """
+    """Check versions, PyTorch, GPU, optional extras and disk; exit code 1 if something needed is missing."""
     findings = examine(Path.cwd())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            typer.echo(f"{finding.state:>7}  {finding.what.ljust(width)}  {finding.detail}")
+            state = tinted(f"{finding.state:>7}", COLOURS[finding.state])
+            typer.echo(f"{state}  {finding.what.ljust(width)}  {finding.detail}")
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
 
@@ -83,6 +89,8 @@ def _python() -> Finding:
 
 
 def _package(name: str) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - keeps help fast
+
     try:
         return Finding(name, "ok", version(name))
     except PackageNotFoundError:
@@ -106,11 +114,15 @@ def _torch() -> list[Finding]:
 
 
 def _extras() -> list[Finding]:
+    from importlib.metadata import version  # noqa: PLC0415 - keeps help fast
+
     return [
-        Finding(f"extra {name}", "ok", version(name))
+        Finding(f"extra {extra}", "ok", f"{name} {version(name)}, for {purpose}")
         if find_spec(name) is not None
-        else Finding(f"extra {name}", "note", f"not installed; nothing needs it yet, {command}")
-        for name, command in EXTRAS.items()
+        else Finding(
+            f"extra {extra}", "note", f"not installed; for {purpose}: pip install 'fedsim-lora[{extra}]'"
+        )
+        for name, (extra, purpose) in EXTRAS.items()
     ]
 
 

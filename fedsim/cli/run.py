@@ -1,7 +1,7 @@
 """``fedsim run``: carry out one scenario."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,7 @@ import typer
 
 from fedsim.cli.scenarios import SetOption, overrides
 from fedsim.errors import ScenarioError
-from fedsim.units import format_bytes, format_seconds
+from fedsim.units import format_bytes, format_joules, format_seconds
 
 if TYPE_CHECKING:
     from fedsim.cli.progress import Progress
@@ -31,6 +31,12 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Go on with the run in this folder.", show_default=False),
     ] = None,
+    from_manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Run anew what this manifest.json says: same record.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set seed=...")] = None,
     method: Annotated[str | None, typer.Option(help="Same as --set method.name=...")] = None,
     executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
@@ -44,7 +50,11 @@ def run(
         executor = "workers"
     short = {"seed": seed, "method.name": method, "executor.kind": executor, "executor.workers": workers}
     chosen = {key: str(value) for key, value in short.items() if value is not None}
-    asked = _scenario(scenario, resume, out, overrides(assignments or []) | chosen)
+    changes = overrides(assignments or []) | chosen
+    if from_manifest is None:
+        asked = _scenario(scenario, resume, out, changes)
+    else:
+        asked = _told_by(from_manifest, (scenario, resume), changes)
 
     from fedsim.cli.progress import open_progress  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.run import resume as go_on  # noqa: PLC0415 - imports torch
@@ -57,7 +67,9 @@ def run(
         if resume is not None:
             result = go_on(resume, asked, instruments=watching, report=report, started=begun.append)
         else:
-            result = run_scenario(asked, out, instruments=watching, report=report, started=begun.append)
+            result = run_scenario(
+                asked, out, instruments=watching, report=report, started=begun.append, same_as=from_manifest
+            )
     except BaseException:
         _close(progress)
         if begun:
@@ -93,21 +105,47 @@ def _scenario(
     return scenario_of(resume, changes)
 
 
+def energy_in_words(spent: Mapping[str, float]) -> str:
+    """Say what the devices spent, by phase, and how much of it led to nothing."""
+    parts = ", ".join(f"{format_joules(spent[phase])} {phase}" for phase in ("download", "train", "upload"))
+    return f"{parts}; {format_joules(spent['lost'])} of it lost"
+
+
+def _told_by(path: Path, others: Sequence[Path | None], changes: Mapping[str, str]) -> "Scenario":
+    """Load what a manifest says was run.
+
+    Raises:
+        InputError: If something else is named too, or it is no manifest.
+    """
+    from fedsim.experiment.resume import scenario_in  # noqa: PLC0415 - keeps help fast
+
+    if any(other is not None for other in others):
+        raise ScenarioError("--from-manifest: names what to run by itself; leave scenario and --resume out")
+    return scenario_in(path, changes)
+
+
 def closing_lines(result: "Result") -> list[str]:
     """Say what came of a run: what ended it, what it cost, what it brought, where the record lies."""
     tally = result.tally
     losses = [f"{row['loss']:.4f}" for row in result.evaluations if isinstance(row.get("loss"), float)]
+    rounds = f"{tally.rounds} round{'' if tally.rounds == 1 else 's'}"
     rows = {
         "ended": result.reason,
-        "virtual time": f"{format_seconds(result.virtual_s)}, {tally.rounds} rounds",
+        "virtual time": f"{format_seconds(result.virtual_s)}, {rounds}",
         "loss": f"{losses[0]} -> {losses[-1]}" if losses else "not measured: nothing was trained",
         "assignments": ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items())),
         "updates from": ", ".join(f"{name} {count}" for name, count in sorted(tally.by_class.items())),
         "bytes": f"{format_bytes(tally.bytes_down)} down, {format_bytes(tally.bytes_up)} up",
+        **({} if tally.energy is None else {"energy": energy_in_words(tally.energy)}),
         "wall time": f"{result.wall_s:.0f} s",
         "events sha256": result.record_hash,
         "record": str(result.directory),
     }
+    if result.privacy is not None:
+        rows["privacy"] = (
+            f"epsilon {result.privacy['epsilon']:.2f} at delta {result.privacy['delta']:g}, "
+            f"{result.privacy['releases']} releases; the record itself is not private"
+        )
     if result.report is not None:
         rows["report"] = str(result.report)
     return [f"{name:>13}  {text}" for name, text in rows.items()]

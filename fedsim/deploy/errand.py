@@ -94,14 +94,11 @@ def incoming(
     )
 
 
-def left_weights(action: ev.Aggregate, updates: Sequence[Update]) -> list[float]:
-    """Weights of the updates that came, renormalised, times their discounts."""
-    weight_of = dict(zip(action.assignments, action.weights, strict=True))
-    discount_of = dict(zip(action.assignments, action.discounts, strict=False))
-    left = sum(weight_of[update.assignment] for update in updates)
-    return [
-        weight_of[update.assignment] / left * discount_of.get(update.assignment, 1.0) for update in updates
-    ]
+def shares_left(action: ev.Aggregate, updates: Sequence[Update]) -> list[float]:
+    """Shares of the updates that came, renormalised."""
+    share_of = dict(zip(action.assignments, action.weights, strict=True))
+    left = sum(share_of[update.assignment] for update in updates)
+    return [share_of[update.assignment] / left for update in updates]
 
 
 def _check_price(experiment: Experiment, way: str, sent: int, priced: int) -> None:

@@ -56,10 +56,19 @@ def deployable(scenario: Scenario) -> None:
         raise scenario.error(
             "model.stands_for", "expected null: a real run sends and trains the model itself; use --set"
         )
-    if scenario.measure.drift is not None:
-        raise scenario.error("measure.drift", "expected null: its oracles need the clients' data")
     if scenario.cost.model == "paper":
         raise scenario.error("cost.model", "expected roofline: published constants price no real bytes")
+    for key, value, expected in (
+        ("measure.drift", scenario.measure.drift, "null: its oracles need the clients' data"),
+        ("faults", scenario.faults, "null: faults are injected in simulations only"),
+        ("privacy", scenario.privacy, "null: nobody counts here what is released"),
+        ("track", scenario.track, "no trackers: a real run does not feed them"),
+    ):
+        if value:
+            raise scenario.error(key, f"expected {expected}")
+    for key, value in (("delivery", scenario.server.delivery), ("upload", scenario.server.upload)):
+        if value == "progressive":
+            raise scenario.error(f"server.{key}", "expected planned and whole: parcels travel in one piece")
 
 
 def scenario_told(welcome: Welcome, own: Scenario | None) -> Scenario:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsim.deploy.desk import Peer, Said
-from fedsim.deploy.errand import Errand, incoming, left_weights, outgoing
+from fedsim.deploy.errand import Errand, incoming, outgoing, shares_left
 from fedsim.deploy.messages import Failed, Recalled, Received, Trained, UpdateSent, Welcome
 from fedsim.deploy.parcels import HEAD_BYTES
 from fedsim.errors import InputError, PeerError, SimulationError
@@ -23,6 +23,7 @@ from fedsim.learn.versions import VersionStore
 from fedsim.method import events as ev
 from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update
 from fedsim.sim.client import MIN_PHASE_S, Trip
+from fedsim.sim.counted import as_counted
 from fedsim.sim.delivery import Delivery
 from fedsim.sim.recording import Scribe
 
@@ -37,11 +38,16 @@ class Present:
     """Who is connected and idle. Satisfies `fedsim.method.events.FleetView`."""
 
     peers: dict[int, Peer]
+    num_devices: int
     report_of: Callable[[int], DeviceReport]
 
     def online(self) -> np.ndarray:
         """Indices, ascending."""
         return np.array(sorted(self.peers), dtype=np.int64)
+
+    def is_idle(self, client: int) -> bool:
+        """Whether this client is connected and idle."""
+        return client in self.peers
 
     def report(self, client: int) -> DeviceReport:
         """What this client said of itself, and the scenario where it said nothing."""
@@ -225,7 +231,7 @@ class Runtime:
         now_s = self.now_s
         self.scribe.fleet_seen(now_s, len(self.peers), len(self.at_work))
         idle = {client: peer for client, peer in self.peers.items() if client not in self.at_work}
-        self.feed(ev.FleetSeen(now_s, Present(idle, self._report)))
+        self.feed(ev.FleetSeen(now_s, Present(idle, self.experiment.population.num_devices, self._report)))
 
     def _report(self, client: int) -> DeviceReport:
         reporter, peer = self.experiment.reporter, self.peers.get(client)
@@ -357,8 +363,8 @@ class Runtime:
     async def _aggregation(self, action: ev.Aggregate, updates: list[Update], failed: dict[int, str]) -> None:
         combined: Combined | None = None
         if len(updates) >= max(action.minimum, 1):
-            weights = left_weights(action, updates)
-            combined = await self.store.aggregate(action.version, updates, weights)
+            counted = as_counted(action, updates, {})
+            combined = await self.store.aggregate(action.version, counted, shares_left(action, updates))
         spectrum = self.store.spectrum(action.version) if combined is None else combined.spectrum
         event = ev.Aggregated(
             now_s=self.now_s,
@@ -368,6 +374,7 @@ class Runtime:
             losses={update.assignment: update.loss for update in updates if update.loss is not None},
             failed={**failed, **(combined.failed if combined else {})},
             pruned=combined.pruned if combined else {},
+            defence=combined.defence if combined else None,
         )
         self.scribe.aggregated(event)
         self.feed(event)

@@ -1,5 +1,6 @@
 """How does a scenario become objects? The only place that knows concrete classes of every package."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,24 +10,26 @@ import torch
 from fedsim.errors import ScenarioError
 from fedsim.experiment.calibrate import read_calibration
 from fedsim.experiment.fleet import bound_to_fleet, build_population
-from fedsim.experiment.guard import GuardedExecutor
+from fedsim.experiment.guard import GuardedEvaluator, GuardedExecutor
+from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
+from fedsim.experiment.tracking import check_trackers
+from fedsim.experiment.trust import FaultyFleet, faulty_clients, trust_caveats, version_guard
 from fedsim.learn.data import Task
 from fedsim.learn.evaluate import GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
-from fedsim.learn.model import LoadedModel, ModelOptions, load_model, model_shape
+from fedsim.learn.model import LoadedModel, ModelOptions, check_length, load_model, model_shape
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
-from fedsim.learn.trainer import ClientTrainer
-from fedsim.learn.versions import VersionStore
+from fedsim.learn.trainer import ClientTrainer, shared_tokens
+from fedsim.learn.versions import VersionGuard, VersionStore
 from fedsim.method.bundle import Method
-from fedsim.method.catalogue import build_method
 from fedsim.method.server import Server
 from fedsim.seeds import Seeds
 from fedsim.sim.fleet import OracleWindow, Reporter
@@ -60,6 +63,7 @@ class Experiment:
     Args:
         scenario: What was asked for.
         population: The fleet.
+        task: What is learned, dealt to the devices.
         shape: Of the model that is really trained.
         priced: The shape that bytes, memory and seconds are charged for.
         prices: Of one assignment.
@@ -71,11 +75,13 @@ class Experiment:
         close: Ends worker processes.
         engine: What trains and what holds the versions; None where nothing is trained.
         figures: Names of what is measured beyond loss and accuracy.
+        faulty: Clients that send something else than what they trained.
         caveats: What every reader of the figures must know.
     """
 
     scenario: Scenario
     population: Population
+    task: Task
     shape: ModelShape
     priced: ModelShape
     prices: Prices
@@ -87,6 +93,7 @@ class Experiment:
     close: Callable[[], Awaitable[None]]
     engine: Engine | None
     figures: tuple[str, ...]
+    faulty: tuple[int, ...]
     caveats: tuple[str, ...]
 
     @property
@@ -115,10 +122,12 @@ def build(scenario: Scenario) -> Experiment:
         InputError: If a trace, a model, a data set or an option is wrong.
     """
     torch.set_num_threads(1)  # results must not depend on how many cores there are
+    check_trackers(scenario.track)
     seeds = Seeds(scenario.seed)
-    method = build_method(scenario.method.name, scenario.method.options)
+    method = method_of(scenario)
     population = build_population(scenario)
     loaded = load_model(scenario.model.base, scenario.model.device, model_options(scenario))
+    check_length(loaded, scenario.task.max_length)
     shape = model_shape(loaded, scenario.model.targets)
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = method.charge(_prices(scenario, priced))
@@ -127,10 +136,15 @@ def build(scenario: Scenario) -> Experiment:
     config = bound_to_fleet(server_config(scenario, seeds, method, prices), reporter)
     method = config.method
     drift = _drift_settings(scenario, seeds)
-    work, export, close, engine = _real_work(scenario, seeds, method, loaded, shape, task, drift)
+    guard = version_guard(scenario, seeds, method)
+    work, export, close, engine = _real_work(scenario, seeds, method, loaded, shape, task, drift, guard)
+    faulty = faulty_clients(scenario, population.num_devices)
+    if scenario.faults is not None:
+        work.aggregator = FaultyFleet(work.aggregator, scenario.faults, frozenset(faulty))
     return Experiment(
         scenario=scenario,
         population=population,
+        task=task,
         shape=shape,
         priced=priced,
         prices=prices,
@@ -142,6 +156,7 @@ def build(scenario: Scenario) -> Experiment:
         close=close,
         engine=engine,
         figures=() if drift is None or scenario.executor.kind == "stub" else drift.figures,
+        faulty=faulty,
         caveats=_caveats(scenario, shape, priced),
     )
 
@@ -195,9 +210,12 @@ def _oracle(scenario: Scenario) -> OracleWindow | None:
 def _driver_config(scenario: Scenario) -> DriverConfig:
     return DriverConfig(
         on_interrupt=scenario.fleet.on_interrupt,
-        report_every_s=scenario.server.progress_every_s,
+        # Reports on the way serve re-planning alone.
+        report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
         deferred=scenario.training.deferred,
+        on_memory_drop=scenario.fleet.on_memory_drop,
+        partial_upload=scenario.server.upload == "progressive",
     )
 
 
@@ -224,6 +242,7 @@ def _real_work(
     shape: ModelShape,
     task: Task,
     drift: DriftSettings | None,
+    guard: VersionGuard,
 ) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]], Engine | None]:
     """Make the three who work, how the adapter is written, and how workers end."""
     if scenario.executor.kind == "stub":
@@ -231,14 +250,16 @@ def _real_work(
     adapter = None
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
-    store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter)
+    store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter, guard)
     settings = training_settings(scenario)
     layers = tuple(layer.name for layer in shape.layers)
     slot = AdapterSlot(loaded.model, layers)
     clients = measured_clients(scenario, task)
-    evaluator = GlobalEvaluator(loaded, slot, store, task.held_out, evaluation_settings(scenario), clients)
+    measured_by = evaluation_settings(scenario)
+    evaluator = GuardedEvaluator(GlobalEvaluator(loaded, slot, store, task.held_out, measured_by, clients))
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
+        shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
         setup = WorkerSetup(
             scenario.model.base, scenario.model.device, layers, task, settings, model_options(scenario)
         )
@@ -288,6 +309,7 @@ def _caveats(scenario: Scenario, shape: ModelShape, priced: ModelShape) -> tuple
         caveats.append(
             "STUB: nothing was trained; ranks, times and bytes are simulated, losses do not exist."
         )
+    caveats += trust_caveats(scenario)
     if scenario.model.stands_for is not None:
         caveats.append(
             f"Bytes, memory and seconds are those of {priced.name} ({priced.num_params:,} parameters); "

@@ -4,22 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from fedsim.errors import TraceError
-from fedsim.experiment.recipe_source import hours_from_utc, load_recipe
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import FleetSection
-from fedsim.method.estimate import LinkHistory, budget
-from fedsim.method.server import ServerConfig
-from fedsim.sim.fleet import Reporter
+from fedsim.world.eligibility import Eligibility
+from fedsim.world.energy import EnergyTable, fleet_power
 from fedsim.world.formats.availability import read_availability
+from fedsim.world.formats.energy import read_energy
 from fedsim.world.load import load_population
 from fedsim.world.make import synth_fleet
 from fedsim.world.perturb import perturbed
 from fedsim.world.population import Population
 from fedsim.world.resample import Growth, Pairing
 
-_KEYS = ("devices", "bandwidth", "availability", "state")
+if TYPE_CHECKING:
+    from fedsim.method.server import ServerConfig
+    from fedsim.sim.fleet import Reporter
+
+_KEYS = ("devices", "bandwidth", "availability", "state", "energy")
 _TEMPLATES = 1000
 _DAYS = 7
 MOST_ASKED = 1000
@@ -28,12 +32,13 @@ MOST_ASKED = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Where the four tables lie; None for those that are not there."""
+    """Where the four tables and the energy coefficients lie; None for those that are not there."""
 
     devices: Path
     bandwidth: Path
     availability: Path | None
     state: Path | None
+    energy: Path | None
 
 
 def build_population(scenario: Scenario) -> Population:
@@ -53,7 +58,8 @@ def build_population(scenario: Scenario) -> Population:
     if fleet.recipe is None:
         if fleet.devices is None or fleet.bandwidth is None:
             raise scenario.error("fleet.devices", "required, or fleet.recipe")
-        return _load(scenario, _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state))
+        files = _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state, fleet.energy)
+        return _load(scenario, files)
     with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
         shown = f"recipe {Path(fleet.recipe).name}: "
         try:
@@ -83,22 +89,33 @@ def _load(scenario: Scenario, files: _Files) -> Population:
         class_defaults={
             name: (section.memory_bytes, section.compute_flops) for name, section in fleet.classes.items()
         },
+        eligibility=Eligibility(**fleet.eligibility.model_dump()),
         growth=_growth(fleet),
         deal_availability=only_devices,
         deal_bandwidth=fleet.recipe is not None and fleet.devices is None and fleet.bandwidth is not None,
     )
-    return perturbed(
+    population = perturbed(
         population,
         compute=change.compute,
         shift_s=change.availability_shift_s,
         resample=change.resample,
         seed=scenario.seed,
     )
+    return population if files.energy is None else _powered(population, read_energy(files.energy))
+
+
+def _powered(population: Population, table: EnergyTable) -> Population:
+    own = population.connections
+    names = [entry.trace_id for entry in own.library]
+    power = fleet_power(table, population.class_names, names, set(own.trace.tolist()))
+    return replace(population, power=power, origins=(*population.origins, table.origin))
 
 
 def _growth(fleet: FleetSection) -> Growth | None:
     if fleet.population is None:
         return None
+    from fedsim.experiment.recipe_source import hours_from_utc  # noqa: PLC0415 - only few fleets need it
+
     return Growth(
         size=fleet.population,
         shares=fleet.shares,
@@ -110,17 +127,22 @@ def _growth(fleet: FleetSection) -> Growth | None:
 
 def _made(fleet: FleetSection, seed: int, folder: Path) -> _Files:
     """Let the recipe make what no file gives."""
+    from fedsim.experiment.recipe_source import load_recipe  # noqa: PLC0415 - only few fleets need it
+
     made = synth_fleet(
         load_recipe(fleet.recipe or ""), _num_templates(fleet), fleet.recipe_days or _DAYS, seed
     )
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    whole = fleet.devices is None and fleet.bandwidth is None  # else the names are not the recipe's
+    own_energy = folder / "energy.toml" if whole and "energy.toml" in made else None
     own_state = fleet.state or _own(made, folder, "state") if fleet.devices is None else fleet.state
     return _Files(
         devices=fleet.devices or folder / "devices.csv",
         bandwidth=fleet.bandwidth or folder / "bandwidth.csv",
         availability=fleet.availability or folder / "availability.csv",
         state=own_state,
+        energy=fleet.energy or own_energy,
     )
 
 
@@ -146,7 +168,7 @@ def _renamed(population: Population, folder: str, shown: str) -> Population:
     return replace(population, origins=origins, notes=notes)
 
 
-def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:
+def bound_to_fleet(config: "ServerConfig", reporter: "Reporter") -> "ServerConfig":
     """Let a method that has one rank for everybody look at the whole fleet once, at the start of the run.
 
     Args:
@@ -156,6 +178,8 @@ def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:
     Returns:
         The configuration with the bound method; unchanged for methods that need no such look.
     """
+    from fedsim.method.estimate import LinkHistory, budget  # noqa: PLC0415 - a check asks nobody
+
     bind = config.method.for_fleet
     if bind is None:
         return config

@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 from fedsim.experiment.build import Experiment, build
 from fedsim.experiment.fairness import Fairness
 from fedsim.experiment.journaled import journaling
+from fedsim.experiment.load import refuse_links
 from fedsim.experiment.manifest import manifest
+from fedsim.experiment.model_card import write_card
+from fedsim.experiment.privacy import PrivacyMeter
 from fedsim.experiment.record import (
     ADAPTER,
     MANIFEST,
@@ -27,6 +30,7 @@ from fedsim.experiment.report.write import attempt_report
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.scenario import Scenario, load_scenario
 from fedsim.experiment.seal import sealed
+from fedsim.experiment.tracking import tracking
 from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
@@ -51,6 +55,7 @@ class Result:
         wall_s: Seconds that the run took on this machine; not part of the record.
         utilisation: How much of their budgets the assignments used.
         fairness: How updates spread over the fleet.
+        privacy: What the mechanism promises about one client; None without one.
         report: The page to look at, if one was written.
     """
 
@@ -63,6 +68,7 @@ class Result:
     wall_s: float
     utilisation: Mapping[str, object]
     fairness: Mapping[str, object]
+    privacy: Mapping[str, object] | None = None
     report: Path | None = None
 
 
@@ -73,6 +79,7 @@ def run(
     instruments: Sequence[Instrument] = (),
     report: bool = True,
     started: Started | None = None,
+    same_as: Path | None = None,
 ) -> Result:
     """Carry out a scenario and wait for it; also works inside a running event loop, as in a notebook.
 
@@ -82,12 +89,15 @@ def run(
         instruments: Who watches besides the recorder.
         report: Whether `report.html` and `timeline.json` are written at the end.
         started: Told the directory as soon as there is a run in it that could be resumed.
+        same_as: Manifest of a run that this one repeats; other conditions than it tells are refused.
 
     Raises:
         InputError: If the scenario, a trace, a model or the directory is wrong; nothing is left behind.
         StorageError: If the disk is full; the run can be resumed.
     """
-    return _wait_for(arun(scenario, out, instruments=instruments, report=report, started=started))
+    return _wait_for(
+        arun(scenario, out, instruments=instruments, report=report, started=started, same_as=same_as)
+    )
 
 
 async def arun(
@@ -97,6 +107,7 @@ async def arun(
     instruments: Sequence[Instrument] = (),
     report: bool = True,
     started: Started | None = None,
+    same_as: Path | None = None,
 ) -> Result:
     """Carry out a scenario. See `run`."""
     if not isinstance(scenario, Scenario):
@@ -104,6 +115,8 @@ async def arun(
     began_s = time.monotonic()
     experiment = await asyncio.to_thread(build, scenario)
     try:
+        if same_as is not None:
+            check_same(same_as, manifest(experiment), "be repeated")
         directory = claim_directory(None if out is None else Path(out), scenario.name, scenario.seed)
         with locked(directory):
             write_json(directory / MANIFEST, manifest(experiment))
@@ -146,13 +159,14 @@ async def aresume(
 ) -> Result:
     """Go on with a run that was killed. See `resume`."""
     began_s, directory = time.monotonic(), Path(directory)
+    refuse_links(directory)
     if scenario is None:
         scenario = scenario_of(directory)
     elif not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
     experiment = await asyncio.to_thread(build, scenario)
     try:
-        check_same(directory, manifest(experiment))
+        check_same(directory / MANIFEST, manifest(experiment))
         with locked(directory):
             site = Site(directory, began_s, report, resumed=True)
             return await _carry_out(experiment, site, instruments, started)
@@ -184,16 +198,19 @@ async def _carry_out(
     directory = site.directory
     utilisation = Utilisation(experiment.prices)
     fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
-    with journaling(experiment, directory) as kept:
+    meter = _privacy_meter(experiment)
+    watching: list[Instrument] = [utilisation, fairness, *([] if meter is None else [meter]), *instruments]
+    with journaling(experiment, directory) as kept, tracking(experiment.scenario, directory) as trackers:
         recorder = Recorder(directory, experiment.figures, resume=site.resumed)
         if started is not None:
             started(directory)
         try:
-            reason, virtual_s = await simulate(kept, [recorder, utilisation, fairness, *instruments])
+            reason, virtual_s = await simulate(kept, [recorder, *watching, *trackers])
         finally:
             recorder.close()
         with storing(directory / ADAPTER):
             kept.export(directory / ADAPTER)
+            write_card(directory, recorder.evaluations, recorder.record_hash)
     result = Result(
         directory=directory,
         reason=reason,
@@ -204,9 +221,18 @@ async def _carry_out(
         wall_s=time.monotonic() - site.began_s,
         utilisation=utilisation.summary(),
         fairness=fairness.summary(),
+        privacy=None if meter is None else meter.summary(),
     )
     write_json(directory / SUMMARY, sealed(summary(result), directory))
     return replace(result, report=attempt_report(directory)) if site.report else result
+
+
+def _privacy_meter(experiment: Experiment) -> PrivacyMeter | None:
+    """Make what counts releases; a stub releases nothing."""
+    scenario = experiment.scenario
+    if scenario.privacy is None or experiment.engine is None:
+        return None
+    return PrivacyMeter(scenario.privacy, scenario.server.cohort or 1, experiment.population.num_devices)
 
 
 async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) -> tuple[str, float]:
@@ -245,8 +271,10 @@ def summary(result: Result) -> dict[str, object]:
         "aggregated_by_class": dict(result.tally.by_class),
         "bytes_down": result.tally.bytes_down,
         "bytes_up": result.tally.bytes_up,
+        "energy_j": result.tally.energy,
         "utilisation": dict(result.utilisation),
         "fairness": dict(result.fairness),
+        **({} if result.privacy is None else {"privacy": dict(result.privacy)}),
         "first": result.evaluations[0] if result.evaluations else None,
         "last": result.evaluations[-1] if result.evaluations else None,
     }

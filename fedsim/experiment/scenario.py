@@ -30,10 +30,12 @@ from fedsim.experiment.sections import (
     MethodSection,
     Section,
     StopSection,
+    Trackers,
     TrainingSection,
     Word,
 )
 from fedsim.experiment.server_section import PAUSE_NEEDS, ServerSection, ends_by_itself, pacing_misfits
+from fedsim.experiment.trust_sections import FaultsSection, PrivacySection, privacy_misfits, trust_misfits
 from fedsim.experiment.yaml_source import Source, merge, override, read_source
 
 PATH_KEYS = (
@@ -45,12 +47,13 @@ PATH_KEYS = (
     "fleet.bandwidth",
     "fleet.availability",
     "fleet.state",
+    "fleet.energy",
     "fleet.recipe",
     "cost.calibration",
 )
 NAME_OR_PATH = ("model.base", "fleet.recipe")
 
-OFF_THE_RECORD = ("executor", "journal")
+OFF_THE_RECORD = ("executor", "journal", "track")
 """Sections on which the record does not depend, the stub excepted."""
 
 
@@ -73,6 +76,9 @@ class Scenario(Section):
         executor: Where training happens.
         cost: What work costs.
         journal: What is kept for a resume.
+        privacy: What no version may show of a single client; nothing is hidden where None.
+        faults: Clients that send something else than what they trained; there are none where None.
+        track: Who else is told figures while the run goes on.
     """
 
     name: Word
@@ -90,6 +96,9 @@ class Scenario(Section):
     executor: ExecutorSection = ExecutorSection()
     cost: CostSection = CostSection()
     journal: JournalSection = JournalSection()
+    privacy: PrivacySection | None = None
+    faults: FaultsSection | None = None
+    track: Trackers = ()
 
     _directory: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))
@@ -187,6 +196,8 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield from learning_misfits(scenario.task, scenario.evaluation)
     yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
+    yield from trust_misfits(scenario.server.robust, scenario.privacy, scenario.faults)
+    yield from privacy_misfits(scenario.privacy, scenario.server.pacing, scenario.server.select)
     training, stop = scenario.training, scenario.stop
     if stop.rounds is None and stop.hours is None:
         yield "stop", "expected rounds or hours, or the run would never end"

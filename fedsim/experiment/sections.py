@@ -7,7 +7,7 @@ Nothing here acts; `fedsim.experiment.build` turns sections into objects.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -76,7 +76,7 @@ class DeviceClassSection(Section):
     """What a device of a class has where its row in the device file says nothing.
 
     Args:
-        memory_bytes: YAML ``memory``.
+        memory_bytes: Free memory, YAML ``memory``.
         compute_flops: Effective training rate, YAML ``compute``.
         initial_down_mbps: First guess of the server about downloads.
         initial_up_mbps: First guess of the server about uploads.
@@ -110,6 +110,23 @@ class PairingSection(Section):
     availability_bandwidth: Correlation = 0.0
 
 
+class EligibilitySection(Section):
+    """When a device that is there may take part: all rules that are set must hold.
+
+    What a device does is read from the columns of the availability file, else from the events of the state
+    file. A device without battery is on the charger and full unless events say otherwise.
+
+    Args:
+        charging: Only on the charger.
+        unmetered: Only on Wi-Fi.
+        min_battery: Only with at least so many percent.
+    """
+
+    charging: bool = False
+    unmetered: bool = False
+    min_battery: Annotated[float, Field(gt=0, le=100)] | None = None
+
+
 class PerturbSection(Section):
     """The same fleet with one thing changed; `fedsim sensitivity` sets these.
 
@@ -141,6 +158,8 @@ class FleetSection(Section):
         bandwidth_scale: Factor on every rate.
         latency_s: One-way delay of each transfer, YAML ``latency``.
         on_interrupt: What leaving mid-work means.
+        on_memory_drop: What too little memory for a plan under training means: the work is lost, or its steps
+            begin again with fewer trained columns.
         classes: Defaults per device class.
         recipe: Name of a recipe, or a YAML file (written with a leading ``.``, ``/`` or ``~``).
         recipe_days: Length of its availability and state, 7 by default.
@@ -152,12 +171,17 @@ class FleetSection(Section):
         time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
         perturb: What is changed in the fleet after it has been read.
         bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
+        energy: Coefficients of energy per class and network; the record then tells joules per assignment. A
+            recipe that makes both devices and links gives its own.
+        eligibility: Who may take part at all.
     """
 
     devices: FilePath | None = None
     bandwidth: FilePath | None = None
     availability: FilePath | None = None
     state: FilePath | None = None
+    energy: FilePath | None = None
+    eligibility: EligibilitySection = EligibilitySection()
     start_s: Duration = Field(default=0.0, alias="start")
     availability_policy: Literal["error", "always", "never"] = "error"
     merge_gap_s: Duration | None = Field(default=None, alias="merge_gap")
@@ -166,6 +190,7 @@ class FleetSection(Section):
     bandwidth_scale: Positive = 1.0
     latency_s: Duration = Field(default=0.05, alias="latency")
     on_interrupt: Literal["drop", "pause"] = "drop"
+    on_memory_drop: Literal["drop", "shrink"] = "drop"
     classes: dict[Word, DeviceClassSection] = {}
     recipe: Word | None = None
     recipe_days: Annotated[int, Field(ge=1, le=366)] | None = None
@@ -179,7 +204,12 @@ class FleetSection(Section):
 
 
 class MethodSection(Section):
-    """Which method decides, and its own options, which the method checks itself."""
+    """Which method decides.
+
+    Args:
+        name: One of those that `fedsim methods` lists.
+        options: The method's own, which it checks itself.
+    """
 
     name: Word = "fedhera"
     options: Annotated[dict[str, Any], BeforeValidator(_read_options)] = {}
@@ -254,6 +284,11 @@ class CostSection(Section):
     Args:
         model: ``roofline`` counts operations and bytes; ``paper`` takes the constants of the published
             FedHera code, under which the other values have no effect.
+        base_bytes: Bytes per weight of the frozen base.
+        factor_bytes: Bytes per number of an adapter on the device.
+        grad_bytes: Bytes of gradient per trained number.
+        optimizer_bytes: Bytes of optimizer state per trained number.
+        activation_bytes: Bytes per number of an activation that is kept for the backward pass.
         calibration: File of `fedsim calibrate`, whose coefficients weigh the parts of the roofline.
     """
 
@@ -312,3 +347,17 @@ class JournalSection(Section):
     """
 
     keep: Count = 2
+
+
+def _read_trackers(value: object) -> object:
+    """Accept a list of known trackers, each once; YAML has no tuples."""
+    names = list(value) if isinstance(value, list | tuple) else [""]
+    if len(set(map(str, names))) < len(names) or any(name not in get_args(TrackerName) for name in names):
+        raise ValueError(
+            f"expected a list of {', '.join(get_args(TrackerName))}, each once, got {show(value)}"
+        )
+    return tuple(names)
+
+
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+Trackers = Annotated[tuple[TrackerName, ...], BeforeValidator(_read_trackers)]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fedsim.experiment.sections import Count, Positive, PositiveDuration, Section
+from fedsim.experiment.trust_sections import RobustSection
 
 
 class StalenessSection(Section):
@@ -17,12 +18,14 @@ class StalenessSection(Section):
         exponent: 0.5 by default. Only with ``polynomial``.
         slope: 10 by default. Only with ``hinge``.
         grace: 4 by default. Only with ``hinge``.
+        subspace: Whether only what of an update lies outside the newest basis counts less. Not ``constant``.
     """
 
     kind: Literal["constant", "polynomial", "hinge"] = "polynomial"
     exponent: Annotated[float, Field(ge=0)] | None = None
     slope: Positive | None = None
     grace: Annotated[int, Field(ge=0)] | None = None
+    subspace: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -74,6 +77,11 @@ class ServerSection(Section):
         replan: Whether a budget that moves changes plans of clients that wait or download.
         replan_threshold: Relative move of a budget that counts.
         progress_every_s: How often a downloading client reports, YAML ``progress_every``.
+        delivery: Whether a plan is made for the bytes that the window should carry, or columns are streamed
+            until the window closes and clients train with what has come.
+        upload: Whether an update must come whole, or what has come when its upload is cut counts.
+        safety_margin: Share of deadline and window that plans leave unused.
+        robust: How far a single update is trusted; without it as far as any other.
     """
 
     pacing: Literal["sync", "semi_sync", "buffered", "async"] = "sync"
@@ -95,6 +103,10 @@ class ServerSection(Section):
     replan: bool = True
     replan_threshold: Positive = 0.2
     progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")
+    delivery: Literal["planned", "progressive"] = "planned"
+    upload: Literal["whole", "progressive"] = "whole"
+    safety_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    robust: RobustSection | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -154,3 +166,5 @@ def _staleness_misfits(staleness: StalenessSection) -> Iterator[tuple[str, str]]
             yield f"server.staleness.{name}", f"has no effect on {staleness.kind} staleness; leave it out"
         if value is None and staleness.kind == user:
             yield f"server.staleness.{name}", "expected a number, got nothing"
+    if staleness.subspace and staleness.kind == "constant":
+        yield "server.staleness.subspace", "has no effect on constant staleness; leave it out"

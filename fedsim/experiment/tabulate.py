@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsim.method.estimate import NO_DEADLINE_S
+from fedsim.method.estimate import NO_DEADLINE_S, UNLIMITED
 from fedsim.method.messages import RankPlan
 from fedsim.world.cost import Prices
 
@@ -43,6 +43,9 @@ ASSIGNMENT: dict[str, Any] = {
     "reason": None,
     "bytes_down": 0,
     "bytes_up": 0,
+    "download_j": None,
+    "train_j": None,
+    "upload_j": None,
     "weight": None,
     "staleness": None,
     "loss": None,
@@ -62,6 +65,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "layer_spectra": ("time_s", "version", "layer", "rank", "energy"),
     "measures": ("time_s", "version"),
     "spectra": ("time_s", "version", "layer", "singular_values"),
+    "defences": ("time_s", "version", "assignment", "client", "norm", "counted"),
 }
 
 
@@ -82,6 +86,7 @@ class Frames:
         layer_spectra: One row per version and layer: rank and energy of the global adapter.
         measures: One row per version that was measured beyond loss and accuracy.
         spectra: Singular values per measured version and layer, where they were measured.
+        defences: One row per update that a rule weighed or clipped: its norm, and how far it counted.
         end_s: Virtual time of the last line.
         reason: Why the run stopped; None where it has not.
         num_lines: Lines of the record.
@@ -99,6 +104,7 @@ class Frames:
     layer_spectra: pd.DataFrame
     measures: pd.DataFrame
     spectra: pd.DataFrame
+    defences: pd.DataFrame
     end_s: float
     reason: str | None
     num_lines: int
@@ -230,6 +236,7 @@ class _Gathering:
         row = self.assignments[line["assignment"]]
         told = ("outcome", "phase", "reason", "plan", "bytes_down", "bytes_up")
         row |= {key: line[key] for key in told if key in line}
+        row |= {f"{phase}_j": joules for phase, joules in line.get("energy_j", {}).items()}
         row["settled_at_s"] = line["time_s"]
 
     # --- versions ---------------------------------------------------------------------------------------
@@ -266,6 +273,21 @@ class _Gathering:
                     "layer": layer,
                     "rank": rank,
                     "energy": line["energy"][layer],
+                }
+            )
+
+        self._defended(line, line.get("defence", {}))
+
+    def _defended(self, line: Line, defence: Line) -> None:
+        for number, norm in defence.get("norms", {}).items():
+            self.rows["defences"].append(
+                {
+                    "time_s": line["time_s"],
+                    "version": line["version"],
+                    "assignment": int(number),
+                    "client": self.assignments[int(number)]["client"],
+                    "norm": norm,
+                    "counted": defence["counted"][number],
                 }
             )
 
@@ -321,7 +343,8 @@ def _with_plans(table: pd.DataFrame, plans: dict[int, RankPlan], prices: Prices 
     )
     granted_s = table["budget_seconds"].where(table["budget_seconds"] < NO_DEADLINE_S)
     table["planned_s"] = seconds
-    table["used_download"] = table["planned_bytes_down"] / table["budget_download_bytes"]
+    granted_bytes = table["budget_download_bytes"].where(table["budget_download_bytes"] < UNLIMITED)
+    table["used_download"] = table["planned_bytes_down"] / granted_bytes.where(granted_bytes > 0)
     table["used_memory"] = table["memory_bytes"] / table["budget_memory_bytes"]
     table["used_seconds"] = seconds / granted_s
     return table

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from fedsim.errors import InputError
 from fedsim.experiment.journal_index import INDEX, JOURNAL, OBJECTS, SUFFIX, read_index
-from fedsim.experiment.load import prices_of, read_events, read_json
+from fedsim.experiment.load import prices_of, read_events, read_json, reading
 from fedsim.experiment.record import EVENTS, MANIFEST, SUMMARY, Tally, json_line
 from fedsim.experiment.seal import broken_seals, file_hash
 from fedsim.experiment.utilisation import used_budget
@@ -59,6 +59,11 @@ def verify(directory: Path) -> Verdict:
     Raises:
         InputError: If it is not the directory of a run, or so damaged that nothing can be said.
     """
+    with reading(directory):
+        return _verified(directory)
+
+
+def _verified(directory: Path) -> Verdict:
     verdict = Verdict()
     manifest = read_json(directory / MANIFEST)
     summary = None
@@ -96,10 +101,15 @@ def _journal_findings(directory: Path, counts: Counter[str]) -> Iterator[str]:
         counts["journal files"] += 1
         if name not in present:
             yield f"{JOURNAL}/{OBJECTS}/{name}: missing; it holds {kind} {number}"
-        elif file_hash(journal / OBJECTS / name) != content:
+        elif not _holds(journal / OBJECTS / name, content):
             yield f"{JOURNAL}/{OBJECTS}/{name}: damaged; it holds {kind} {number}"
     for name in sorted(present - {f"{content}{SUFFIX}" for content in needed}):
         yield f"{JOURNAL}/{OBJECTS}/{name}: the index does not know it"
+
+
+def _holds(path: Path, content: str) -> bool:
+    """Whether a file has the content that it is named after; a folder in its place has not."""
+    return path.is_file() and file_hash(path) == content
 
 
 def _record_findings(directory: Path, audit: "Audit", summary: Mapping[str, Any] | None) -> Iterator[str]:
@@ -146,6 +156,8 @@ class _Flight:
     received: tuple[int, ...] | None = None
     plan: RankPlan | None = None
     bytes_down: int | None = None
+    unused_bytes: int = 0
+    is_shrunk: bool = False
     bytes_up: int | None = None
 
 
@@ -232,15 +244,17 @@ class Audit:
         flight = self._flights[fields["assignment"]]
         flight.budget = {**fields["budget"], **fields["ahead"]}
         flight.received = tuple(fields["received"])
+        flight.is_shrunk = flight.stage == _ORDER["training_started"]
         yield from self._within(fields["assignment"], flight, self._plans[fields["new_plan"]])
 
     def _training_started(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
         flight.plan = self._plans[fields["plan"]]
         yield from self._within(fields["assignment"], flight, flight.plan)
-        if self.prices is not None and flight.bytes_down != self.prices.bytes_down(flight.plan):
+        used = None if flight.bytes_down is None else flight.bytes_down - flight.unused_bytes
+        if self.prices is not None and used != self.prices.bytes_down(flight.plan):
             yield (
-                f"assignment {fields['assignment']} received {flight.bytes_down} bytes, "
+                f"assignment {fields['assignment']} received {used} bytes that are of use, "
                 f"its plan costs {self.prices.bytes_down(flight.plan)}"
             )
 
@@ -254,8 +268,10 @@ class Audit:
                 yield f"assignment {number} costs {used:g} {name}, its budget has {flight.budget[name]:g}"
 
     def _downloaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
-        self._flights[fields["assignment"]].bytes_down = fields["bytes"]
-        yield from ()
+        flight, unused = self._flights[fields["assignment"]], fields.get("unused_bytes", 0)
+        flight.bytes_down, flight.unused_bytes = fields["bytes"], unused
+        if self.prices is not None and not 0 <= unused < self.prices.down_bytes.max():
+            yield f"assignment {fields['assignment']} was cut {unused} bytes into a column"
 
     def _uploaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
@@ -263,12 +279,25 @@ class Audit:
         self._busy.discard(flight.client)
         if self.prices is not None and flight.plan is not None:
             cost = self.prices.bytes_up(flight.plan)
-            if fields["bytes"] != cost:
+            if "cut" in fields:
+                yield from self._part(fields, flight.plan, cost)
+            elif fields["bytes"] != cost:
                 yield f"assignment {fields['assignment']} sent {fields['bytes']} bytes, its plan costs {cost}"
+
+    def _part(self, fields: Mapping[str, Any], plan: RankPlan, cost: int) -> Iterator[str]:
+        """A part of an update has one column at least, whichever came first, and not all of them."""
+        prices = self.prices.up_bytes.tolist() if self.prices is not None else []
+        least = max((size for size, rank in zip(prices, plan.trained, strict=True) if rank), default=0)
+        if not least <= fields["bytes"] <= cost:
+            yield (
+                f"assignment {fields['assignment']} sent {fields['bytes']} bytes of an update of {cost}, "
+                f"of which {least} are of use"
+            )
 
     def _phase(self, event: str, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
-        if _ORDER[event] != flight.stage + 1:
+        again = event == "training_started" and flight.stage == _ORDER[event] and flight.is_shrunk
+        if _ORDER[event] != flight.stage + 1 and not again:
             yield f"assignment {fields['assignment']}: {event} out of order"
         flight.stage = _ORDER[event]
 

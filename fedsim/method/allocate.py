@@ -16,6 +16,7 @@ from fedsim.method.bundle import Infeasible
 from fedsim.method.events import Spectrum
 from fedsim.method.ledger import Ledger, affords_all, byte_limit, open_ledger
 from fedsim.method.messages import Budget, RankPlan
+from fedsim.method.plan_table import PlanTable
 from fedsim.method.walk import BYTES, MEMORY, Charges, Order, prefix_ranks, walk
 from fedsim.seeds import Seeds
 from fedsim.world.cost import Prices
@@ -38,7 +39,8 @@ class AllocationRule:
         overflow: Past a column that does not fit, `skip` it or `break` off.
         train_reserve: Share of memory and time that received columns leave for training (eta), in [0, 1].
         rank_cap: Most columns of a layer.
-        initial_rank: Floor that fresh columns fill up to; at version 0, cap of the common rank.
+        initial_rank: Floor that fresh columns fill up to; at version 0, cap of the common rank. None: the
+            largest rank that all layers of the client can train at once, as clients without a tail get.
         coupled: Train every received column, as methods without a frozen tail do.
         seed: Of the random order.
     """
@@ -48,7 +50,7 @@ class AllocationRule:
     overflow: Overflow = "skip"
     train_reserve: float = 0.25
     rank_cap: int = 64
-    initial_rank: int = 8
+    initial_rank: int | None = None
     coupled: bool = False
     seed: int = 0
 
@@ -100,12 +102,37 @@ def _shuffled(spectrum: Spectrum, seed: int, rank: np.ndarray, by_name: np.ndarr
     return Order(layer, column, rank, by_name)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Offered:
+    """What of an allocation depends on the version alone.
+
+    Args:
+        order: Columns in the order in which every client is offered them.
+        lowest: Smallest numerical rank of a layer.
+        table: Plans of clients under whose budgets only bytes bind; None where nothing is on offer.
+    """
+
+    order: Order
+    lowest: int
+    table: PlanTable | None
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, prices: Prices, rule: AllocationRule) -> "Offered":
+        """Put the columns of a version in order."""
+        order = offer(spectrum, prices, rule)
+        reserve = 0.0 if rule.coupled else rule.train_reserve
+        skip = rule.overflow == "skip"
+        table = PlanTable(order, prices, reserve, skip=skip) if len(order.layer) else None
+        return cls(order, int(order.rank.min(initial=rule.rank_cap)), table)
+
+
 def allocate(
     spectrum: Spectrum,
     budgets: Sequence[Budget],
     prices: Prices,
     fresh_rank: int | None,
     rule: AllocationRule,
+    offered: Offered | None = None,
 ) -> list[RankPlan | Infeasible]:
     """Plan a cohort.
 
@@ -120,6 +147,7 @@ def allocate(
         prices: The same for all clients.
         fresh_rank: Floor that fresh columns fill up to; None takes the rule's.
         rule: How ranks are bought.
+        offered: Of this version, these prices and this rule; made here where None.
 
     Returns:
         A plan or the reason for none, in the order of the budgets.
@@ -127,8 +155,13 @@ def allocate(
     Source:
         FedHera, ICML 2026, water-filling of r_tot and r_train; three budgets and the seed are fedsim's own.
     """
-    order = offer(spectrum, prices, rule)
-    floor = min(rule.initial_rank if fresh_rank is None else fresh_rank, rule.rank_cap)
+    offered = Offered.of(spectrum, prices, rule) if offered is None else offered
+    floor = _floor(fresh_rank, rule)
+    if len(budgets) == 1 and offered.table is not None and offered.lowest >= floor:
+        plan = offered.table.plan(budgets[0])
+        if plan is not None:
+            return [plan]
+    order = offered.order
     distinct = list(dict.fromkeys(budgets))
     plans = _unconstrained(order, distinct, prices, floor, rule)
     nothing = np.zeros(len(prices.layers), dtype=np.int64)
@@ -141,34 +174,84 @@ def allocate(
 
 
 def replan(
-    spectrum: Spectrum, budget: Budget, prices: Prices, received: tuple[int, ...], rule: AllocationRule
-) -> RankPlan | Infeasible:
-    """Plan one client again, keeping the columns that it has received already.
+    spectrum: Spectrum,
+    budgets: Sequence[Budget],
+    prices: Prices,
+    received: Sequence[tuple[int, ...]],
+    fresh_rank: int | None,
+    rule: AllocationRule,
+    offered: Offered | None = None,
+) -> list[RankPlan | Infeasible]:
+    """Plan clients of one version again, keeping the columns that they have received already.
+
+    All clients share one order of columns; where nothing but bytes binds, they are planned in one step.
 
     Args:
-        spectrum: Of the version it was dispatched with.
-        budget: Bytes and seconds from now on, and all the memory.
+        spectrum: Of the version they were dispatched with.
+        budgets: Bytes and seconds from now on, and all the memory, one for each client.
         prices: Price list.
         received: Columns per layer that have arrived; they cost memory and FLOP, but no bytes.
+        fresh_rank: Floor that fresh columns fill up to; None takes the rule's.
         rule: How ranks are bought.
+        offered: As in `allocate`.
 
     Returns:
-        The plan, or why nothing can be trained: `memory` or `time` where what is there exceeds it already.
+        Plans, or why nothing can be trained: `memory` or `time` where what is there exceeds it already.
     """
-    there = np.asarray(received, dtype=np.int64)
-    ledger = open_ledger(budget, prices).keeping(there)
+    order = offer(spectrum, prices, rule) if offered is None else offered.order
+    floor = _floor(fresh_rank, rule)
+    there = np.array(received, dtype=np.int64).reshape(len(budgets), len(prices.layers))
+    plans = _unconstrained_again(order, budgets, prices, there, floor, rule)
+    return [
+        plan or _replan_client(order, open_ledger(budget, prices).keeping(row), row, floor, rule)
+        for plan, budget, row in zip(plans, budgets, there, strict=True)
+    ]
+
+
+def _replan_client(
+    order: Order, ledger: Ledger, there: np.ndarray, floor: int, rule: AllocationRule
+) -> RankPlan | Infeasible:
     if ledger.is_short_of_memory:
         return Infeasible("memory")
     if ledger.is_short_of_time:
         return Infeasible("time")
-    floor = min(rule.initial_rank, rule.rank_cap)
-    return plan_client(offer(spectrum, prices, rule), ledger, there, floor, rule)
+    return plan_client(order, ledger, there, floor, rule)
+
+
+def _floor(fresh_rank: int | None, rule: AllocationRule) -> int:
+    """Return the most columns that fresh ones may fill a layer up to."""
+    wanted = rule.initial_rank if fresh_rank is None else fresh_rank
+    return rule.rank_cap if wanted is None else min(wanted, rule.rank_cap)
+
+
+def column_stream(order: Order, plan: RankPlan) -> tuple[int, ...]:
+    """Put the columns of a plan in the order in which they are bought, so that each prefix is a plan itself.
+
+    Only where buying breaks off at a misfit is a plan a prefix of the order.
+
+    Args:
+        order: Columns with energy as every client of the version is offered them.
+        plan: The columns to be sent.
+
+    Returns:
+        The layer of each column; the k-th mention of a layer is its column k. Columns with energy come by
+        energy per byte, fresh ones after them by ascending rank.
+    """
+    total = np.asarray(plan.total, dtype=np.int64)
+    level = np.repeat(np.arange(1, int(total.max(initial=0)) + 1), len(order.by_name))
+    layer = np.tile(order.by_name, int(total.max(initial=0)))
+    fresh = layer[(level > order.rank[layer]) & (level <= total[layer])]
+    known = order.layer[order.column <= total[order.layer]]
+    return tuple(np.concatenate((known, fresh)).tolist())
 
 
 def plan_client(
     order: Order, ledger: Ledger, received: np.ndarray, floor: int, rule: AllocationRule
 ) -> RankPlan | Infeasible:
     """Buy for one client: seed, received columns, trained columns, fresh columns."""
+    if rule.initial_rank is None or not order.rank.any():
+        common = ledger.common_rank(received, floor)
+        floor = max(1, common) if floor else 0
     skip = rule.overflow == "skip"
     stage = _Stage(ledger.limit, ledger.charges, received.copy(), np.zeros_like(received))
     if rule.coupled:
@@ -250,26 +333,14 @@ def _train(
 def _fresh(order: Order, ledger: Ledger, stage: _Stage, floor: int, *, skip: bool) -> _Stage:
     """Buy columns without energy, lowest rank first, in layers that train all their energy.
 
-    Where no layer has energy (version 0), the floor falls to the largest rank that all layers can share, so
-    that every layer gets the same; where not even one column of each fits, some layers get one.
+    At version 0 the floor is a rank that all layers can share, so that every layer gets the same; where not
+    even one column of each fits, some layers get one.
     """
-    if not order.rank.any():
-        floor = max(1, _common_rank(ledger, stage, floor)) if floor else 0
     level = np.repeat(np.arange(1, floor + 1), len(order.by_name))
     layer = np.tile(order.by_name, floor)
     offered = (stage.trained[layer] >= order.rank[layer]) & (level > stage.trained[layer])
     known = np.full_like(order.rank, floor)
     return _train(layer[offered], level[offered], known, ledger, stage, skip=skip)
-
-
-def _common_rank(ledger: Ledger, stage: _Stage, most: int) -> int:
-    """Return the largest rank that every layer can have at once, 0 if none."""
-    for rank in range(most, 0, -1):
-        price = (ledger.receive * np.maximum(0, rank - stage.total) + ledger.train * rank).sum(axis=1)
-        price[MEMORY] += stage.charges.cost[np.unique(stage.charges.group)].sum()
-        if (price <= stage.left).all():
-            return rank
-    return 0
 
 
 def _unconstrained(
@@ -288,3 +359,32 @@ def _unconstrained(
         row = tuple(rows[index])
         chosen[budgets[index]] = RankPlan(row, row)
     return chosen
+
+
+def _unconstrained_again(
+    order: Order,
+    budgets: Sequence[Budget],
+    prices: Prices,
+    there: np.ndarray,
+    floor: int,
+    rule: AllocationRule,
+) -> list[RankPlan | None]:
+    """Plan again, in one vectorised step, clients for whom only bytes bind; None for the others."""
+    unknown: list[RankPlan | None] = [None] * len(budgets)
+    if not len(order.layer) or order.rank.min() < floor:
+        return unknown
+    due = order.column > there[:, order.layer]
+    spent = np.cumsum(np.where(due, prices.down_bytes[order.layer], 0), axis=1)
+    limits = np.array([byte_limit(budget) for budget in budgets], dtype=np.int64)
+    fits = spent <= limits[:, None]
+    left = limits - np.where(fits, spent, 0).max(axis=1)
+    of_layer = (order.layer[:, None] == np.arange(there.shape[1])).astype(np.int64)
+    ranks = there + (due & fits).astype(np.int64) @ of_layer
+    free = fits[:, 0] & (ranks.sum(axis=1) > 0) & (ranks <= order.rank).all(axis=1)
+    if rule.overflow == "skip":
+        free &= fits[:, -1] | (left < prices.down_bytes.min())
+    free &= affords_all(budgets, prices, ranks, 0.0 if rule.coupled else rule.train_reserve)
+    for index in np.flatnonzero(free).tolist():
+        row = tuple(ranks[index].tolist())
+        unknown[index] = RankPlan(row, row)
+    return unknown

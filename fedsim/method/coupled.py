@@ -13,7 +13,6 @@ from fedsim.method.bundle import Infeasible, Standing
 from fedsim.method.events import Spectrum
 from fedsim.method.ledger import Ledger, open_ledger
 from fedsim.method.messages import Budget, RankPlan
-from fedsim.method.walk import MEMORY
 from fedsim.world.cost import Prices
 
 Merged = Callable[[Spectrum, Prices, Standing], tuple[int, ...]]
@@ -83,23 +82,32 @@ class CommonRank:
     def replan(
         self,
         spectrum: Spectrum,
-        budget: Budget,
+        budgets: Sequence[Budget],
         prices: Prices,
-        received: tuple[int, ...],
-        standing: Standing | None = None,
-    ) -> RankPlan | Infeasible:
-        """Plan one client again; received columns that it can no longer train stay unused.
+        received: Sequence[tuple[int, ...]],
+        standings: Sequence[Standing] | None = None,
+        fresh_rank: int | None = None,
+    ) -> list[RankPlan | Infeasible]:
+        """Plan clients again; received columns that they can no longer train stay unused.
 
         Satisfies `fedsim.method.bundle.Replan`.
         """
-        del spectrum
-        there = np.asarray(received, dtype=np.int64)
+        del spectrum, fresh_rank
+        known = standings if standings is not None else [UNKNOWN] * len(budgets)
+        return [
+            self._replan(budget, prices, np.asarray(there, dtype=np.int64), standing)
+            for budget, there, standing in zip(budgets, received, known, strict=True)
+        ]
+
+    def _replan(
+        self, budget: Budget, prices: Prices, there: np.ndarray, standing: Standing
+    ) -> RankPlan | Infeasible:
         ledger = open_ledger(budget, prices).keeping(there)
         if ledger.is_short_of_memory:
             return Infeasible("memory")
         if ledger.is_short_of_time:
             return Infeasible("time")
-        return self._plan(ledger, there, (), _capped(self.cap, standing or UNKNOWN), None)
+        return self._plan(ledger, there, (), _capped(self.cap, standing), None)
 
     def _plan(
         self,
@@ -111,7 +119,7 @@ class CommonRank:
     ) -> RankPlan | Infeasible:
         if isinstance(ledger, Infeasible):
             return ledger
-        rank = _largest(ledger, there, cap, sent)
+        rank = ledger.common_rank(there, cap, sent)
         if rank < max(self.least, 1):
             return Infeasible("no column")
         total = tuple(np.maximum(there, rank).tolist())
@@ -125,7 +133,7 @@ def largest_rank(budget: Budget, prices: Prices, cap: int) -> int:
     ledger = open_budget(budget, prices, ())
     if isinstance(ledger, Infeasible):
         return 0
-    return _largest(ledger, np.zeros(len(prices.layers), dtype=np.int64), cap, None)
+    return ledger.common_rank(np.zeros(len(prices.layers), dtype=np.int64), cap)
 
 
 def fleet_rank(budgets: Sequence[Budget], prices: Prices, cap: int) -> int:
@@ -164,20 +172,3 @@ def _capped(cap: int, standing: Standing) -> int:
     """Return the cap of a client, lower where it was pruned."""
     rank = None if standing.memory is None else standing.memory.rank
     return cap if rank is None else min(cap, rank)
-
-
-def _largest(ledger: Ledger, there: np.ndarray, cap: int, sent: int | None) -> int:
-    """Return the largest rank that all layers can train at once; 0 if none.
-
-    Where `sent` columns arrive whatever the rank, the others cost their way over the link and nothing else.
-    """
-    link = ledger.receive - ledger.hold
-    group_cost = ledger.charges.cost[np.unique(ledger.charges.group)].sum()
-    for rank in range(cap, 0, -1):
-        price = (ledger.receive * np.maximum(0, rank - there) + ledger.train * rank).sum(axis=1)
-        price[MEMORY] += group_cost
-        if sent is not None:
-            price += (link * (sent - rank)).sum(axis=1)
-        if (price <= ledger.limit).all():
-            return rank
-    return 0

@@ -21,13 +21,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Literal, get_args
 
-from fedsim.errors import ScenarioError
 from fedsim.method import aggregate as aggregation
 from fedsim.method import spectral
 from fedsim.method.allocate import Allocation, AllocationRule, Energy, Overflow
 from fedsim.method.bundle import LocalRule, Method
 from fedsim.method.decoupled import Decoupled
-from fedsim.method.options import Option, check_options
+from fedsim.method.options import Option, OptionError, check_options
+from fedsim.method.private import release_basis
 from fedsim.method.returned import with_returned_tail
 from fedsim.method.tail import tail_gate
 
@@ -43,7 +43,8 @@ class FedHeraOptions:
         energy: Worth of a column: squared singular value, raw or as a share of its layer.
         overflow: Past a column that does not fit, `skip` it or `break` off.
         train_reserve: Share of memory and time that received columns leave for training, in [0, 1].
-        initial_rank: Cap of the common rank of version 0, and floor that fresh columns fill up to later.
+        initial_rank: Cap of the common rank of version 0, and floor that fresh columns fill up to later;
+            None for both takes the largest common rank that the client's budgets allow.
         tail_warmup: Versions until the gate of the tail is about 63 % open (paper: T_w); 0 keeps it open.
         beta: How fast an alignment score is forgotten per version.
         allocation: Order in which columns are offered.
@@ -56,7 +57,7 @@ class FedHeraOptions:
     energy: Energy = "raw"
     overflow: Overflow = "skip"
     train_reserve: float = 0.25
-    initial_rank: int = 8
+    initial_rank: int | None = None
     tail_warmup: float = 2.0
     beta: float = 0.9
     allocation: Allocation = "water_filling"
@@ -85,7 +86,7 @@ def build(options: Mapping[str, object]) -> Method:
         options: Any fields of `FedHeraOptions`.
 
     Raises:
-        ScenarioError: If an option is unknown or takes no such value.
+        OptionError: If an option is unknown or takes no such value.
     """
     check_options("fedhera", options, _KNOWN)
     return assemble(FedHeraOptions(**dict(options)))  # type: ignore[arg-type]  # kinds are checked above
@@ -95,12 +96,13 @@ def assemble(options: FedHeraOptions) -> Method:
     """Assemble the method from its parts.
 
     Raises:
-        ScenarioError: If the initial rank exceeds the cap.
+        OptionError: If the initial rank exceeds the cap.
     """
-    if options.initial_rank > options.rank_cap:
-        raise ScenarioError(
-            f"method fedhera: initial_rank: expected at most rank_cap ({options.rank_cap}), "
-            f"got {options.initial_rank}"
+    if options.initial_rank is not None and options.initial_rank > options.rank_cap:
+        raise OptionError(
+            "fedhera",
+            "initial_rank",
+            f"expected at most rank_cap ({options.rank_cap}), got {options.initial_rank}",
         )
     shared = {field.name for field in fields(AllocationRule)} & {field.name for field in fields(options)}
     rule = AllocationRule(**{name: value for name, value in asdict(options).items() if name in shared})
@@ -112,6 +114,7 @@ def assemble(options: FedHeraOptions) -> Method:
         name="fedhera",
         allocate=allocation.allocate,
         replan=allocation.replan,
+        streaming=allocation.streaming,
         gate=gate,
         init=partial(spectral.initial_state, max_rank=options.rank_cap),
         redistribute=spectral.redistribute,
@@ -119,9 +122,14 @@ def assemble(options: FedHeraOptions) -> Method:
         spectrum=spectral.spectrum_of,
         align=aggregation.alignments,
         export=spectral.export,
+        needs_whole_uploads="",
+        no_subspace="",
+        release=partial(release_basis, max_rank=options.rank_cap),
     )
     if options.tail == "none":
         return replace(method, redistribute=spectral.redistribute_trained)
     if options.tail == "returned_gated":
+        whole = "the tail travels back too, and has no energy to be sent by"
+        method = replace(method, needs_whole_uploads=whole)
         return with_returned_tail(method, LocalRule(tail="returned_gated"))
     return method

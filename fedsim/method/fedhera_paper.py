@@ -36,7 +36,7 @@ from fedsim.method.decoupled import Decoupled
 from fedsim.method.flexlora import REPLACES
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options
-from fedsim.method.returned import as_covered
+from fedsim.method.returned import RETURNS, as_covered
 from fedsim.method.tail import tail_gate
 from fedsim.world.cost import whole_upload
 
@@ -103,6 +103,7 @@ def assemble(options: PaperOptions) -> Method:
         name="fedhera_paper",
         allocate=allocation.allocate,
         replan=allocation.replan,
+        streaming=allocation.streaming,
         gate=partial(tail_gate, warmup=float(options.tail_warmup), decay=float(options.beta)),
         init=partial(spectral.initial_state, max_rank=options.rank_cap),
         redistribute=partial(redistribute, alpha=paper.alpha, rule=local),
@@ -112,6 +113,7 @@ def assemble(options: PaperOptions) -> Method:
         export=spectral.export,
         charge=whole_upload,
         sync_only=REPLACES if options.aggregation == "original" else "",
+        own_weights=RETURNS,
     )
 
 

@@ -6,6 +6,7 @@ of summation.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,26 @@ class Ledger:
         """Return the ledger after paying for columns that are there already."""
         limit = self.limit - (self.hold * received).sum(axis=1)
         return Ledger(limit, self.receive, self.hold, self.train, self.charges)
+
+    def common_rank(self, there: np.ndarray, most: int, sent: int | None = None) -> int:
+        """Return the largest rank that all layers can train at once; 0 if none.
+
+        Args:
+            there: Columns per layer that are paid for already, int64 (L,).
+            most: Largest rank on offer.
+            sent: Columns that arrive whatever the rank; those beyond it cost their way over the link only.
+        """
+        link = self.receive - self.hold
+        once = self.charges.cost[np.unique(self.charges.group)].sum()
+
+        def is_too_much(rank: int) -> bool:
+            price = (self.receive * np.maximum(0, rank - there) + self.train * rank).sum(axis=1)
+            price[MEMORY] += once
+            if sent is not None:
+                price += (link * (sent - rank)).sum(axis=1)
+            return bool((price > self.limit).any())
+
+        return bisect_left(range(1, most + 1), True, key=is_too_much)
 
 
 def open_ledger(budget: Budget, prices: Prices) -> Ledger:

@@ -130,7 +130,7 @@ def _naive_pass(
 def _naive_fresh(plan: NaivePlan, order: Order, floor: int, *, skip: bool) -> None:
     """Level by level, buy columns without energy where all energy is trained."""
     if not order.rank.any():
-        floor = max(1, _naive_common(plan, floor)) if floor else 0
+        floor = max(1, naive_common(plan.ledger, floor)) if floor else 0
     eligible = [layer for layer in order.by_name.tolist() if plan.trained[layer] >= order.rank[layer]]
     for level in range(1, floor + 1):
         for layer in eligible:
@@ -143,12 +143,11 @@ def _naive_fresh(plan: NaivePlan, order: Order, floor: int, *, skip: bool) -> No
                 return
 
 
-def _naive_common(plan: NaivePlan, most: int) -> int:
-    """Give every layer one more column for as long as all of them fit."""
-    trial = NaivePlan(plan.ledger, list(plan.left), list(plan.total), list(plan.trained))
+def naive_common(ledger: Ledger, most: int) -> int:
+    """Give every layer one more trained column for as long as all of them fit."""
+    count = len(ledger.charges.group)
+    trial = NaivePlan(ledger, [int(value) for value in ledger.limit], [0] * count, [0] * count)
     for rank in range(most):
-        if not all(
-            trial.buy(layer, receive=True, train=True, limit=(0, 0, 0)) for layer in range(len(plan.total))
-        ):
+        if not all(trial.buy(layer, receive=True, train=True, limit=(0, 0, 0)) for layer in range(count)):
             return rank
     return most

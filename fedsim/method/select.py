@@ -4,14 +4,15 @@ A rule is a pure function of the candidates, of a seeded stream, and of what the
 It knows no budgets: who can carry nothing is declined when its turn comes, and the next in order is asked.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from fedsim.method.experience import Experience
-from fedsim.seeds import Seeds, mix
+from fedsim.seeds import Seeds, mix, mix_one
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Occasion:
     wanted: int
     experience: Experience
 
+    def wanting(self, wanted: int) -> "Occasion":
+        """Return the same occasion with more of the order, or less."""
+        return self if wanted == self.wanted else replace(self, wanted=wanted)
+
 
 class Select(Protocol):
     """A selection rule."""
@@ -44,6 +49,15 @@ class Select(Protocol):
 
         At least the first ``occasion.wanted``, or all that the rule would ever ask.
         """
+        ...
+
+
+@runtime_checkable
+class Draw(Protocol):
+    """What a rule can do besides that needs no list of who is there."""
+
+    def draw(self, num_devices: int, occasion: Occasion) -> Iterator[int]:
+        """Name devices of a fleet without end, some of them more than once."""
         ...
 
 
@@ -68,6 +82,12 @@ class UniformSelect:
             near = np.argpartition(keys, occasion.wanted)[: occasion.wanted]
             candidates, keys = candidates[near], keys[near]
         return candidates[np.lexsort((candidates, keys))]
+
+    def draw(self, num_devices: int, occasion: Occasion) -> Iterator[int]:
+        """Name devices by hash(seed, version, attempt, place); those who are there are a fair sample."""
+        seed = self.seeds.seed("draw", occasion.version, occasion.attempt)
+        for place in count():
+            yield mix_one(seed, place) * num_devices >> 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def _buy_past_misfit(
     """Add to `ranks` what each budget still buys after its first misfit, the earliest fitting offer first."""
     end = len(order.layer)
     classes, class_of = np.unique(cost, return_inverse=True)
-    following = _next_of_class(class_of[order.layer], len(classes))
+    following = next_of_class(class_of[order.layer], len(classes))
     client = np.arange(len(left))
     while client.size:
         candidate = np.where(classes[:, None] <= left[None, :], following[:, cursor], end).min(axis=0)
@@ -180,7 +180,7 @@ def _buy_past_misfit(
         left, cursor = left[buys] - cost[layer], candidate + 1
 
 
-def _next_of_class(class_of_offer: np.ndarray, num_classes: int) -> np.ndarray:
+def next_of_class(class_of_offer: np.ndarray, num_classes: int) -> np.ndarray:
     """Return for each class and position the first offer of the class from there on (N if none)."""
     end = len(class_of_offer)
     following = np.full((num_classes, end + 1), end, dtype=np.int64)

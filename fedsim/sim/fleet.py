@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -74,26 +75,38 @@ class Reporter:
         return 8.0 * link.bytes_between(now_s, now_s + window_s) / moving_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FleetAt:
     """The fleet at one instant; satisfies `fedsim.method.events.FleetView`.
 
     Args:
         reporter: Knows the devices.
         now_s: The instant.
-        present: Indices of the devices that are online, ascending.
         busy: Device -> whether it is at work already, bool (devices,).
     """
 
     reporter: Reporter
     now_s: float
-    present: np.ndarray
     busy: np.ndarray
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices there are, wherever they are."""
+        return self.reporter.population.num_devices
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """Indices of the devices that are online, ascending."""
+        return self.reporter.population.online(self.now_s)
 
     def online(self) -> np.ndarray:
         """Indices of the devices that are online and idle, ascending."""
         idle: np.ndarray = self.present[~self.busy[self.present]]
         return idle
+
+    def is_idle(self, client: int) -> bool:
+        """Whether this device is online and idle."""
+        return not self.busy[client] and self.reporter.population.is_online(client, self.now_s)
 
     def report(self, client: int) -> DeviceReport:
         """What this device tells when it checks in now."""

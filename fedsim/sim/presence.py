@@ -1,9 +1,6 @@
 """When do devices that take part come and go? One pending event for each, from its first dispatch on."""
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
-
-import simpy
 
 from fedsim.sim.recording import Scribe
 from fedsim.sim.timeline import CLOSING, Clock
@@ -30,18 +27,18 @@ class Presence:
         """Follow a device that takes part for the first time."""
         if device.index not in self._watched:
             self._watched.add(device.index)
-            self.clock.process(self._follow(device))
+            departure_s = device.availability.next_departure_s(float(self.clock.now))
+            if departure_s != float("inf"):
+                self.clock.call_at(departure_s, lambda: self._departs(device, departure_s), CLOSING)
 
-    def _follow(self, device: Device) -> Generator[simpy.Event, object, None]:
-        availability = device.availability
-        while True:
-            departure_s = availability.next_departure_s(float(self.clock.now))
-            if departure_s == float("inf"):
-                return
-            yield self.clock.wake_at(departure_s, CLOSING)
-            self.scribe.departed(departure_s, device)
-            return_s = availability.next_return_s(departure_s)
-            if return_s == float("inf"):
-                return
-            yield self.clock.wake_at(return_s)
-            self.scribe.arrived(return_s, device)
+    def _departs(self, device: Device, now_s: float) -> None:
+        self.scribe.departed(now_s, device)
+        return_s = device.availability.next_return_s(now_s)
+        if return_s != float("inf"):
+            self.clock.then_at(return_s, lambda: self._arrives(device, return_s))
+
+    def _arrives(self, device: Device, now_s: float) -> None:
+        self.scribe.arrived(now_s, device)
+        departure_s = device.availability.next_departure_s(now_s)
+        if departure_s != float("inf"):
+            self.clock.then_at(departure_s, lambda: self._departs(device, departure_s), CLOSING)

@@ -10,10 +10,12 @@ import simpy
 
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
-from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update
+from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update, UploadCut
+from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client, Trip
-from fedsim.sim.delivery import Delivery
+from fedsim.sim.counted import as_counted
+from fedsim.sim.delivery import delivery_of
 from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
 from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
@@ -23,6 +25,9 @@ from fedsim.world.cost import Prices
 
 Results = Sequence[Update | TrainingFailure]
 Process = Generator[simpy.Event, Any, None]
+
+COUNT_EVERY_S = 600.0
+"""How often the devices online are counted for the record where there are too many to count at each look."""
 
 LAST = 3  # a look at the fleet and the end of the run come after everything else at their instant
 
@@ -36,12 +41,16 @@ class DriverConfig:
         report_every_s: How often a downloading client reports.
         horizon_s: Limit of virtual time, or None.
         deferred: Train only what is aggregated; otherwise everything that begins to train.
+        on_memory_drop: Whether training that lacks memory is lost, or begins again with a smaller plan.
+        partial_upload: Whether the server counts what has come of an interrupted upload.
     """
 
     on_interrupt: Literal["drop", "pause"]
     report_every_s: float
     horizon_s: float | None
     deferred: bool = True
+    on_memory_drop: Literal["drop", "shrink"] = "drop"
+    partial_upload: bool = False
 
 
 @dataclass(slots=True)
@@ -68,23 +77,27 @@ class Driver:
     at_work: dict[int, int] = field(default_factory=dict)
     requests: dict[int, TrainRequest] = field(default_factory=dict)
     eager: dict[int, Work[Results]] = field(default_factory=dict)
+    cuts: dict[int, UploadCut] = field(default_factory=dict)
+    reports: list[ev.Progressed] = field(default_factory=list)
     events: deque[ev.Event] = field(default_factory=deque)
     draining: bool = False
     busy: np.ndarray = field(init=False)
     presence: Presence = field(init=False)
     stopped: simpy.Event = field(init=False)
+    rules: dict[type, Callable[[Any], None]] = field(init=False)
+    next_count_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Prepare what depends on the timeline."""
+        self.rules = self._rules()
         self.stopped = self.timeline.clock.event()
         self.busy = np.zeros(self.reporter.population.num_devices, dtype=np.bool_)
         self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
 
     async def run(self) -> str:
         """Run the simulation to its end; returns why it stopped."""
-        clock = self.timeline.clock
         if self.config.horizon_s is not None:
-            clock.process(self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST))
+            self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST)
         self.feed(ev.Opened(0.0, self.work.aggregator.spectrum(0)))
         await self.timeline.run(self.stopped)
         return str(self.stopped.value)
@@ -98,16 +111,17 @@ class Driver:
         try:
             while self.events and not self.stopped.triggered:
                 for action in self.server.handle(self.events.popleft()):
-                    self._carry_out(action)
+                    self.rules[type(action)](action)
         finally:
             self.draining = False
 
-    def _carry_out(self, action: ev.Action) -> None:
-        rules: dict[type, Callable[[Any], None]] = {
+    def _rules(self) -> dict[type, Callable[[Any], None]]:
+        return {
             ev.LookAtFleet: self._look,
             ev.Dispatch: self._dispatch,
             ev.Replan: self._replan,
             ev.Recall: self._recall,
+            ev.TakePart: self._take_part,
             ev.Decline: self._decline,
             ev.SetDeadline: self._set_deadline,
             ev.Aggregate: self._aggregate,
@@ -117,28 +131,28 @@ class Driver:
             ev.CloseRound: self._close_round,
             ev.Stop: self._stop,
         }
-        rules[type(action)](action)
 
     # --- clients ----------------------------------------------------------------------------------------
 
     def _dispatch(self, action: ev.Dispatch) -> None:
         assignment, clock = action.assignment, self.timeline.clock
         device = self.reporter.device(assignment.client)
-        offered, prices = assignment.offered, self.prices
-        delivery = Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))
-        trip = Trip(assignment, device, offered, delivery)
+        trip = Trip(assignment, device, assignment.offered, delivery_of(action, self.prices))
         self.trips[assignment.id] = trip
         self.at_work[assignment.client] = assignment.id
         self.busy[assignment.client] = True
         self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
-        client = Client(clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s)
+        config = self.config
+        client = Client(
+            clock, trip, self, self.prices, config.on_interrupt, config.report_every_s, config.on_memory_drop
+        )
         trip.process = clock.process(client.run())
 
     def _replan(self, action: ev.Replan) -> None:
         trip = self.trips[action.assignment]
         trip.note_progress()
-        trip.replan(action.new)
+        trip.replan(action.new, action.stream)
         self.scribe.replanned(self.timeline.now_s, action)
 
     def _recall(self, action: ev.Recall) -> None:
@@ -146,8 +160,23 @@ class Driver:
         trip.note_progress()
         trip.recalled = True
         self._tell_of_cut(trip)
+        self._interrupt(trip)
+
+    def _interrupt(self, trip: Trip) -> None:
         if trip.process is not None and trip.process is not self.timeline.clock.active_process:
             trip.process.interrupt("recalled")
+
+    def _take_part(self, action: ev.TakePart) -> None:
+        """End an upload; what has come of it is the update."""
+        trip, number, now_s = self.trips[action.assignment], action.assignment, self.timeline.now_s
+        trip.note_progress()
+        trip.recalled = True
+        if trip.process is not self.timeline.clock.active_process:
+            self._tell_of_cut(trip)
+        self.cuts[number] = UploadCut(trip.bytes_up, tuple(self.prices.up_bytes.tolist()))
+        self.scribe.uploaded(now_s, trip, now_s - trip.phase_began_s, cut=action.reason)
+        self._free(trip)
+        self._interrupt(trip)
 
     def _tell_of_cut(self, trip: Trip) -> None:
         """A cut transfer still shows how fast the link is."""
@@ -166,6 +195,7 @@ class Driver:
         self._free(trip)
         self.requests.pop(action.assignment, None)
         self.eager.pop(action.assignment, None)
+        self.cuts.pop(action.assignment, None)
         self.scribe.settled(self.timeline.now_s, trip, action)
 
     def _free(self, trip: Trip) -> None:
@@ -178,31 +208,55 @@ class Driver:
     def _report(self, trip: Trip) -> DeviceReport:
         return self.reporter.report(trip.device, self.timeline.now_s)
 
-    def progressed(self, trip: Trip) -> None:
-        """A client waits or downloads."""
+    def progressed(self, trip: Trip) -> simpy.Event:
+        """A client waits or downloads; the server hears of all who report at this instant together."""
+        clock, now_s = self.timeline.clock, self.timeline.now_s
         received = trip.delivery.received(trip.bytes_down)
-        self.feed(
-            ev.Progressed(
-                self.timeline.now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip)
-            )
-        )
+        if not self.reports:
+            clock.then_at(now_s, self._tell_reports, CLOSING)
+        report = ev.Progressed(now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip))
+        self.reports.append(report)
+        return clock.wake_at(now_s, CLOSING)
+
+    def _tell_reports(self) -> None:
+        """Pass on the reports of this instant; who has been recalled since reports no more."""
+        reports, self.reports = self.reports, []
+        kept = tuple(report for report in reports if report.assignment in self.trips)
+        if kept and not self.stopped.triggered:
+            self.feed(kept[0] if len(kept) == 1 else ev.Reported(kept[0].now_s, kept))
 
     def downloaded(self, trip: Trip, duration_s: float) -> None:
-        """A download is whole; its plan is final when the server has heard of it."""
+        """A download is over; its plan is final when the server has heard of it."""
         now_s, number = self.timeline.now_s, trip.assignment.id
-        self.scribe.downloaded(now_s, trip, duration_s)
-        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, self._report(trip)))
-        if trip.recalled:
-            return
-        request = TrainRequest(trip.assignment, trip.plan)
-        self.requests[number] = request
-        self.scribe.training_started(now_s, trip)
+        received = trip.delivery.whole(trip.bytes_down)
+        unused = None if received is None else trip.bytes_down - self.prices.download_bytes(received)
+        self.scribe.downloaded(now_s, trip, duration_s, unused)
+        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, self._report(trip), received))
+        if not trip.recalled:
+            self._begin_training(trip)
+
+    def _begin_training(self, trip: Trip) -> None:
+        self.requests[trip.assignment.id] = TrainRequest(trip.assignment, trip.plan)
+        self.scribe.training_started(self.timeline.now_s, trip)
+        if self.config.on_memory_drop == "drop":
+            self._train_eagerly(trip)
+
+    def _train_eagerly(self, trip: Trip) -> None:
         if not self.config.deferred:
-            self.eager[number] = self.timeline.start(self.work.executor.train([request]))
+            number = trip.assignment.id
+            self.eager[number] = self.timeline.start(self.work.executor.train([self.requests[number]]))
+
+    def squeezed(self, trip: Trip) -> None:
+        """A client has too little memory to train its plan; its steps begin again with a smaller one."""
+        self.feed(ev.MemoryFell(self.timeline.now_s, trip.assignment.id, self._report(trip)))
+        if not trip.recalled:
+            self._begin_training(trip)
 
     def trained(self, trip: Trip, duration_s: float) -> None:
         """The local steps are done."""
         self.scribe.trained(self.timeline.now_s, trip, duration_s)
+        if self.config.on_memory_drop == "shrink":
+            self._train_eagerly(trip)  # only now is the plan final
 
     def uploaded(self, trip: Trip, duration_s: float) -> None:
         """An update reached the server."""
@@ -214,7 +268,7 @@ class Driver:
     def dropped(self, trip: Trip, reason: str) -> None:
         """A device left, or could not go on."""
         self._tell_of_cut(trip)
-        self.feed(ev.Dropped(self.timeline.now_s, trip.assignment.id, trip.phase, reason))
+        self.feed(ev.Dropped(self.timeline.now_s, trip.assignment.id, trip.phase, reason, trip.bytes_up))
 
     def paused(self, trip: Trip, resumes_at_s: float) -> None:
         """A device left and will go on when it is back."""
@@ -228,26 +282,38 @@ class Driver:
         if at_s == float("inf"):
             self.feed(ev.FleetGone(now_s))
             return
-        self.timeline.clock.process(self._at(at_s, self._see_fleet, LAST))
+        self._at(at_s, self._see_fleet, LAST)
 
     def _see_fleet(self, now_s: float) -> None:
         if not self.server.listens_to("FleetSeen"):
             return  # the run ended while the server was waiting
-        present = self.reporter.population.online(now_s)
-        self.scribe.fleet_seen(now_s, len(present), len(self.at_work))
-        self.feed(ev.FleetSeen(now_s, FleetAt(self.reporter, now_s, present, self.busy)))
+        fleet = FleetAt(self.reporter, now_s, self.busy)
+        if fleet.num_devices <= LARGE_FLEET or now_s >= self.next_count_s:
+            self.scribe.fleet_seen(now_s, len(fleet.present), len(self.at_work))
+            self.next_count_s = now_s + COUNT_EVERY_S
+        self.feed(ev.FleetSeen(now_s, fleet))
 
     def _set_deadline(self, action: ev.SetDeadline) -> None:
         def fire(now_s: float) -> None:
+            self.feed(ev.DeadlinePassed(now_s, action.round, self._uploading()))
+
+        self._at(action.at_s, fire, CLOSING)
+
+    def _uploading(self) -> dict[int, int]:
+        """Bytes that have come of each upload under way, where they may count."""
+        if not self.config.partial_upload:
+            return {}
+        trips = [trip for trip in self.trips.values() if trip.phase == "upload" and not trip.recalled]
+        for trip in trips:
+            trip.note_progress()
+        return {trip.assignment.id: trip.bytes_up for trip in trips}
+
+    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> None:
+        def fire() -> None:
             if not self.stopped.triggered:
-                self.feed(ev.DeadlinePassed(now_s, action.round))
+                call(self.timeline.now_s)
 
-        self.timeline.clock.process(self._at(action.at_s, fire, CLOSING))
-
-    def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> Process:
-        yield self.timeline.clock.wake_at(at_s, priority)
-        if not self.stopped.triggered:
-            call(self.timeline.now_s)
+        self.timeline.clock.call_at(at_s, fire, priority)
 
     # --- real work --------------------------------------------------------------------------------------
 
@@ -261,16 +327,13 @@ class Driver:
         failed = {
             result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
         }
-        weight_of = dict(zip(action.assignments, action.weights, strict=True))
-        discount_of = dict(zip(action.assignments, action.discounts, strict=False))
         combined: Combined | None = None
         if len(updates) >= max(action.minimum, 1):
-            left = sum(weight_of[update.assignment] for update in updates)
-            weights = [
-                weight_of[update.assignment] / left * discount_of.get(update.assignment, 1.0)
-                for update in updates
-            ]
-            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, updates, weights))
+            share_of = dict(zip(action.assignments, action.weights, strict=True))
+            left = sum(share_of[update.assignment] for update in updates)
+            shares = [share_of[update.assignment] / left for update in updates]
+            counted = as_counted(action, updates, self.cuts)
+            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, counted, shares))
             combined = yield self.timeline.join(combining)
         losses = {update.assignment: update.loss for update in updates if update.loss is not None}
         self._report_aggregate(action, combined, losses, failed)
@@ -308,6 +371,8 @@ class Driver:
             losses=losses,
             failed={**failed, **(combined.failed if combined else {})},
             pruned=combined.pruned if combined else {},
+            arrived=combined.arrived if combined else {},
+            defence=combined.defence if combined else None,
         )
         self.scribe.aggregated(event)
         if combined is not None and combined.measured is not None:

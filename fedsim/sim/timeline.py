@@ -8,7 +8,7 @@ worker finished first, and a join takes no virtual time.
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from heapq import heappush
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,7 @@ T = TypeVar("T")
 # takes a chance away comes after whatever completes.
 WORK = 1
 CLOSING = 2
+_FIRST = 0
 
 
 class Clock(simpy.Environment):
@@ -44,6 +45,18 @@ class Clock(simpy.Environment):
         event._ok, event._value = True, None  # noqa: SLF001 - as simpy.Timeout does in its own constructor
         heappush(self._queue, (at_s, priority, next(self._eid), event))  # type: ignore[misc]
         return event
+
+    def call_at(self, at_s: float, call: Callable[[], None], priority: int = WORK) -> None:
+        """Call at this very instant, as a process that only waits for it would."""
+        # A process begins after whatever is under way at this instant; its wake-up gets its place in the
+        # order of equal instants then, and not before.
+        self.then_at(self._now, lambda: self.then_at(at_s, call, priority), _FIRST)
+
+    def then_at(self, at_s: float, call: Callable[[], None], priority: int = WORK) -> None:
+        """Call at this very instant, as a process that is running and waits for it next would."""
+        callbacks = self.wake_at(at_s, priority).callbacks
+        assert callbacks is not None
+        callbacks.append(lambda _: call())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,10 @@ class Timeline:
         if self._group is None:
             work.close()
             raise SimulationError("real work can only start while the timeline runs")
-        return Work(self._group.create_task(_capture(work)))
+        task = self._group.create_task(_capture(work))
+        # A task that is cancelled before its first step never enters the work: it is closed here.
+        task.add_done_callback(lambda _: work.close())
+        return Work(task)
 
     def join(self, work: Work[T]) -> simpy.Event:
         """Return an event whose value is the result of the work, at this same virtual instant.
@@ -108,27 +124,33 @@ class Timeline:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                while not until.processed:
-                    await self._advance()
+                while self._step_on(until):
+                    await self._serve()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None  # tasks keep their failures, so this is the loop's own
         finally:
             self._group = None
 
-    async def _advance(self) -> None:
-        """Serve the oldest join if the clock would otherwise move past this instant; else take one step."""
-        next_s = self.clock.peek()
-        if self._joins and next_s > self.clock.now:
-            event, work = self._joins.popleft()
-            outcome = await work.task
-            if isinstance(outcome, _Failed):
-                event.fail(outcome.error)
-            else:
-                event.succeed(outcome.value)
-            return
-        if next_s == float("inf"):
-            raise SimulationError("nothing is left to happen, and the run has not stopped")
-        self.clock.step()
+    def _step_on(self, until: simpy.Event) -> bool:
+        """Step until the clock would move past an instant with a join; False once `until` is processed."""
+        clock, joins = self.clock, self._joins
+        while not until.processed:
+            next_s = clock.peek()
+            if joins and next_s > clock.now:
+                return True
+            if next_s == float("inf"):
+                raise SimulationError("nothing is left to happen, and the run has not stopped")
+            clock.step()
+        return False
+
+    async def _serve(self) -> None:
+        """Await the oldest join."""
+        event, work = self._joins.popleft()
+        outcome = await work.task
+        if isinstance(outcome, _Failed):
+            event.fail(outcome.error)
+        else:
+            event.succeed(outcome.value)
 
 
 async def _capture(work: Coroutine[Any, Any, T]) -> "_Done[T] | _Failed":

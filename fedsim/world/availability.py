@@ -4,12 +4,15 @@ It does not know why the device is away: unplugged, on a metered network or in u
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedsim.errors import TraceError
+
+_SHARED = ("starts_s", "ends_s", "period_s", "_starts", "_ends")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +32,9 @@ class Availability:
     ends_s: np.ndarray
     period_s: float | None = None
     phase_s: float = 0.0
+    # The same arrays, quicker to search for a single instant.
+    _starts: "memoryview[float]" = field(init=False, repr=False)
+    _ends: "memoryview[float]" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         starts, ends = self.starts_s, self.ends_s
@@ -37,6 +43,8 @@ class Availability:
         )
         if not ordered:
             raise TraceError("availability: expected sorted intervals that neither overlap nor touch")
+        object.__setattr__(self, "_starts", np.ascontiguousarray(starts, dtype=np.float64).data)
+        object.__setattr__(self, "_ends", np.ascontiguousarray(ends, dtype=np.float64).data)
         if self.period_s is None:
             return
         if not self.period_s > 0 or (len(ends) and (starts[0] < 0 or ends[-1] > self.period_s)):
@@ -62,45 +70,52 @@ class Availability:
         """Return the availability of a device that never comes."""
         return cls(np.empty(0), np.empty(0), None, 0.0)
 
+    def at_phase(self, phase_s: float) -> "Availability":
+        """Return the same intervals, read so much later than the query says."""
+        view = object.__new__(Availability)
+        for name in _SHARED:
+            object.__setattr__(view, name, getattr(self, name))
+        folded = phase_s if self.period_s is None else phase_s % self.period_s
+        object.__setattr__(view, "phase_s", folded)
+        return view
+
     def is_online(self, t_s: float) -> bool:
         """Say whether the device is online at this instant."""
         position = self._position(t_s)
-        k = int(np.searchsorted(self.starts_s, position, side="right")) - 1
-        return k >= 0 and bool(position < self.ends_s[k])
+        k = bisect_right(self._starts, position) - 1
+        return k >= 0 and position < self._ends[k]
 
     def next_departure_s(self, t_s: float) -> float:
         """Return the earliest instant from `t_s` on at which the device is away; infinity if never."""
-        if not self.is_online(t_s):
-            return t_s
         position = self._position(t_s)
-        k = int(np.searchsorted(self.starts_s, position, side="right")) - 1
-        ahead = self.ends_s[k] - position
-        if self._joins() and k == len(self.ends_s) - 1:
+        k = bisect_right(self._starts, position) - 1
+        if k < 0 or position >= self._ends[k]:
+            return t_s
+        ahead = self._ends[k] - position
+        if k == len(self._ends) - 1 and self._joins():
             if k == 0:
                 return math.inf
-            ahead += self.ends_s[0]
-        return self._settle(float(t_s + ahead), online=False)
+            ahead += self._ends[0]
+        return self._settle(t_s + ahead, online=False)
 
     def next_return_s(self, t_s: float) -> float:
         """Return the earliest instant from `t_s` on at which the device is online; infinity if never."""
         if self.is_online(t_s):
             return t_s
         position = self._position(t_s)
-        k = int(np.searchsorted(self.starts_s, position, side="right"))
-        if k < len(self.starts_s):
-            return self._settle(float(t_s + (self.starts_s[k] - position)), online=True)
-        if self.period_s is None or len(self.starts_s) == 0:
+        k = bisect_right(self._starts, position)
+        if k < len(self._starts):
+            return self._settle(t_s + (self._starts[k] - position), online=True)
+        if self.period_s is None or len(self._starts) == 0:
             return math.inf
-        return self._settle(float(t_s + (self.period_s - position + self.starts_s[0])), online=True)
+        return self._settle(t_s + (self.period_s - position + self._starts[0]), online=True)
 
     def _position(self, t_s: float) -> float:
         shifted = t_s + self.phase_s
         return shifted if self.period_s is None else shifted % self.period_s
 
     def _joins(self) -> bool:
-        return self.period_s is not None and bool(
-            self.starts_s[0] == 0.0 and self.ends_s[-1] == self.period_s
-        )
+        return self.period_s is not None and self._starts[0] == 0.0 and self._ends[-1] == self.period_s
 
     def _settle(self, t_s: float, *, online: bool) -> float:
         """Step over the last bits that folding into the period rounds away."""

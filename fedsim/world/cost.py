@@ -5,7 +5,7 @@ them, the clock turns them into seconds, and tests recompute them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy as np
 from fedsim.errors import ScenarioError
 from fedsim.wire import WireDtype, column_bytes, vector_bytes
 from fedsim.world.shape import ModelShape
+
+KEPT_PLANS = 4096
+"""Distinct plans whose memory and FLOP are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,9 @@ class Prices:
     held_up_bytes: np.ndarray | None = None
     dense_columns: np.ndarray | None = None
     output: OutputPrices | None = None
+    _paid: dict[tuple[Sequence[int], Sequence[int]], tuple[float, float]] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     def merged_bytes(self, merged: Sequence[int]) -> int:
         """Bytes sent to the client to be folded into its base."""
@@ -148,6 +154,23 @@ class Prices:
 
     def memory_bytes(self, total: Sequence[int], trained: Sequence[int]) -> float:
         """Peak memory of training: base, activations, received columns, trained columns."""
+        return self._memory_and_flops(total, trained)[0]
+
+    def flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
+        """FLOP of all local steps."""
+        return self._memory_and_flops(total, trained)[1]
+
+    def _memory_and_flops(self, total: Sequence[int], trained: Sequence[int]) -> tuple[float, float]:
+        """Work both out once for each plan: many clients follow the same one."""
+        key = (tuple(total), tuple(trained))
+        known = self._paid.get(key)
+        if known is None:
+            if len(self._paid) >= KEPT_PLANS:
+                self._paid.clear()
+            known = self._paid[key] = self._memory(total, trained), self._flops(total, trained)
+        return known
+
+    def _memory(self, total: Sequence[int], trained: Sequence[int]) -> float:
         trained_array = np.asarray(trained)
         touched = np.unique(self.group[trained_array > 0])
         return float(
@@ -157,8 +180,7 @@ class Prices:
             + self.group_memory[touched].sum()
         )
 
-    def flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
-        """FLOP of all local steps."""
+    def _flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
         return float(
             self.base_flops + self.tail_flops @ np.asarray(total) + self.train_flops @ np.asarray(trained)
         )

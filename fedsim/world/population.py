@@ -5,38 +5,21 @@ Time and memory grow with the arrays, so a million idle devices cost a few numbe
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedsim.world.availability import Availability
 from fedsim.world.device import Device
+from fedsim.world.energy import DevicePower, FleetPower
 from fedsim.world.formats.records import BandwidthTrace, Origin, StateTable
 from fedsim.world.link import Link
+from fedsim.world.timetables import Intervals, Timetables, is_there, time_to_next_start
 from fedsim.world.trace import StepTrace
 
+__all__ = ["Connections", "Intervals", "Population"]
+
 MIB_BYTES = 2.0**20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Intervals:
-    """Online intervals of all devices; device i follows row ``row[i]``, which others may share.
-
-    Args:
-        offsets: Row k lies at ``offsets[k]:offsets[k + 1]`` of the interval arrays.
-        starts_s: Beginnings, sorted within a row.
-        ends_s: Ends.
-        row: Per device.
-        period_s: Per device; infinity where the intervals do not begin again.
-        phase_s: Per device; the row is read this much later.
-    """
-
-    offsets: np.ndarray
-    starts_s: np.ndarray
-    ends_s: np.ndarray
-    row: np.ndarray
-    period_s: np.ndarray
-    phase_s: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +53,7 @@ class Population:
         origins: Files it was made from.
         notes: What the readers mended and what was assumed.
         state_shift_s: Events of each device are read this much later; None where nobody's are.
+        power: Energy coefficients; None where none are given.
     """
 
     device_ids: tuple[str, ...]
@@ -86,6 +70,10 @@ class Population:
     origins: tuple[Origin, ...] = ()
     notes: tuple[str, ...] = ()
     state_shift_s: np.ndarray | None = None
+    power: FleetPower | None = None
+    _made: list[Timetables] = field(init=False, default_factory=list, repr=False)
+    _rows: dict[tuple[int, float], Availability] = field(init=False, default_factory=dict, repr=False)
+    _constant: dict[float, StepTrace] = field(init=False, default_factory=dict, repr=False)
 
     @property
     def num_devices(self) -> int:
@@ -116,19 +104,31 @@ class Population:
             uplink=uplink,
             availability=self.availability(index),
             battery_wh=None if math.isnan(battery) else battery,
+            power=self._power(index),
         )
 
     def availability(self, index: int) -> Availability:
         """Return when one device is online."""
-        rows = self.intervals
-        part = slice(int(rows.offsets[rows.row[index]]), int(rows.offsets[rows.row[index] + 1]))
-        period = float(rows.period_s[index])
-        return Availability(
-            rows.starts_s[part],
-            rows.ends_s[part],
-            period if math.isfinite(period) else None,
-            float(rows.phase_s[index]),
+        rows, row, period = (
+            self.intervals,
+            int(self.intervals.row[index]),
+            float(self.intervals.period_s[index]),
         )
+        kept = self._rows.get((row, period))
+        if kept is None:
+            part = slice(int(rows.offsets[row]), int(rows.offsets[row + 1]))
+            kept = Availability(
+                rows.starts_s[part], rows.ends_s[part], period if math.isfinite(period) else None
+            )
+            self._rows[row, period] = kept
+        return kept.at_phase(float(rows.phase_s[index]))
+
+    @property
+    def timetables(self) -> Timetables:
+        """The distinct timetables of the fleet, found at the first question about all of it."""
+        if not self._made:
+            self._made.append(Timetables(self.intervals))
+        return self._made[0]
 
     def online(self, t_s: float, among: np.ndarray | None = None) -> np.ndarray:
         """Return the sorted indices of the devices that are online at this instant.
@@ -137,13 +137,14 @@ class Population:
             t_s: The instant.
             among: Ask only about these indices; default: the whole fleet.
         """
-        chosen = np.arange(self.num_devices) if among is None else among
-        position, after = self._search(t_s, chosen)
-        if len(self.intervals.ends_s) == 0:
-            return chosen[:0]
-        begun = after > self.intervals.offsets[self.intervals.row[chosen]]
-        present: np.ndarray = chosen[begun & (position < self.intervals.ends_s[after - 1])]
+        if among is None:
+            return self.timetables.online(t_s)
+        present: np.ndarray = among[is_there(self.intervals, t_s, among)]
         return present
+
+    def is_online(self, index: int, t_s: float) -> bool:
+        """Say whether one device is online at this instant."""
+        return self.timetables.is_online(index, t_s)
 
     def next_arrival_s(self, t_s: float, among: np.ndarray | None = None) -> float:
         """Return the earliest instant after `t_s` at which a device comes online; infinity if none ever does.
@@ -152,48 +153,16 @@ class Population:
             t_s: The instant.
             among: Ask only about these indices; default: the whole fleet.
         """
-        chosen = np.arange(self.num_devices) if among is None else among
+        chosen = self.timetables.first if among is None else among
         if len(chosen) == 0 or len(self.intervals.starts_s) == 0:
             return math.inf
-        ahead = self._time_to_next_start(t_s, chosen)
+        ahead = time_to_next_start(self.intervals, t_s, chosen)
         first = int(np.argmin(ahead))
         if not math.isfinite(ahead[first]):
             return math.inf
         arrival = max(t_s + float(ahead[first]), math.nextafter(t_s, math.inf))
         # Folding into the period rounds: settle on an instant at which the device really is there.
         return self.availability(int(chosen[first])).next_return_s(arrival)
-
-    def _search(self, t_s: float, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return each device's position in its period, and the place of its first later start.
-
-        A binary search in all rows at once: as many steps as the longest row needs, exact in time.
-        """
-        rows = self.intervals
-        period, shifted = rows.period_s[chosen], t_s + rows.phase_s[chosen]
-        position = np.where(np.isfinite(period), np.mod(shifted, period), shifted)
-        low, high = rows.offsets[rows.row[chosen]], rows.offsets[rows.row[chosen] + 1]
-        last = max(len(rows.starts_s) - 1, 0)
-        while (low < high).any():
-            middle = (low + high) // 2
-            begun = (low < high) & (rows.starts_s[np.minimum(middle, last)] <= position)
-            high = np.where(begun, high, np.minimum(middle, high))
-            low = np.where(begun, middle + 1, low)
-        return position, low
-
-    def _time_to_next_start(self, t_s: float, chosen: np.ndarray) -> np.ndarray:
-        """Time to the next interval that begins from absence, per device; infinity if there is none."""
-        rows = self.intervals
-        position, after = self._search(t_s, chosen)
-        low, high = rows.offsets[rows.row[chosen]], rows.offsets[rows.row[chosen] + 1]
-        last = len(rows.starts_s) - 1
-        first_start = rows.starts_s[np.minimum(low, last)]
-        period = rows.period_s[chosen]
-        joins = (high > low) & (first_start == 0.0) & (rows.ends_s[np.minimum(high - 1, last)] == period)
-        again = np.where(joins, low + 1, low)
-        wraps = np.isfinite(period) & (again < high)
-        later = np.where(wraps, period - position + rows.starts_s[np.minimum(again, last)], np.inf)
-        ahead: np.ndarray = np.where(after < high, rows.starts_s[np.minimum(after, last)] - position, later)
-        return ahead
 
     def _links(self, index: int) -> tuple[Link, Link]:
         own = self.connections
@@ -202,9 +171,14 @@ class Population:
         latency = float(own.latency_s[index])
         up = shared.up if shared.up is not None else shared.down.scaled(1 / float(own.down_over_up[index]))
         return (
-            Link(shared.down.shifted(offset).scaled(scale), latency),
-            Link(up.shifted(offset).scaled(scale), latency),
+            Link(shared.down.seen(offset, scale), latency),
+            Link(up.seen(offset, scale), latency),
         )
+
+    def _power(self, index: int) -> DevicePower | None:
+        if self.power is None:
+            return None
+        return self.power.of(int(self.class_index[index]), int(self.connections.trace[index]))
 
     def _compute(self, index: int) -> StepTrace:
         speed = float(self.compute_flops[index])
@@ -214,12 +188,19 @@ class Population:
         """Build a device's trace from the events of one key; `before` holds until the first."""
         row = int(self.state_row[index])
         if self.state is None or row < 0 or key not in self.state.events:
-            return StepTrace.constant(before)
+            return self._always(before)
         times, values = self.state.events[key].of(row)
         if len(times) == 0:
-            return StepTrace.constant(before)
+            return self._always(before)
         values = values * unit
         if times[0] > 0:
             times, values = np.insert(times, 0, 0.0), np.insert(values, 0, before)
         own_s = 0.0 if self.state_shift_s is None else float(self.state_shift_s[index])
         return StepTrace(times, values, self.state.period_s).shifted(self.start_s + own_s)
+
+    def _always(self, value: float) -> StepTrace:
+        """The constant trace of a value; a fleet has few distinct ones."""
+        known = self._constant.get(value)
+        if known is None:
+            known = self._constant[value] = StepTrace.constant(value)
+        return known

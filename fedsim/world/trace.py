@@ -5,14 +5,16 @@ There is no cursor, so the answer never depends on who asked before.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedsim.errors import TraceError
 
 _NOT_SUMMED = np.empty(0)
+_SHARED = ("times_s", "values", "period_s", "prefix", "_times", "_values", "_prefix")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +38,22 @@ class StepTrace:
     offset_s: float = 0.0
     scale: float = 1.0
     prefix: np.ndarray = field(default_factory=lambda: _NOT_SUMMED, repr=False)
+    # The same arrays as Python sees them best: a single float of a memoryview costs half of one of an array,
+    # and a binary search a sixth.
+    _times: "memoryview[float]" = field(init=False, repr=False)
+    _values: "memoryview[float]" = field(init=False, repr=False)
+    _prefix: "memoryview[float]" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.prefix.size == 0:
             self._adopt_arrays()
+        for name in ("times", "values", "prefix"):
+            array = self.times_s if name == "times" else getattr(self, name)
+            object.__setattr__(self, f"_{name}", array.data)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Check scale and offset, and fold the offset into the period."""
         if not (math.isfinite(self.scale) and self.scale >= 0 and math.isfinite(self.offset_s)):
             raise TraceError(
                 f"step trace: expected a finite offset and a scale >= 0, got {self.offset_s} and {self.scale}"
@@ -73,31 +87,46 @@ class StepTrace:
 
     def shifted(self, offset_s: float) -> "StepTrace":
         """Return a view that is read this much later: ``shifted(d).value(t) == value(t + d)``."""
-        return replace(self, offset_s=self.offset_s + offset_s)
+        return self._view(self.offset_s + offset_s, self.scale)
 
     def scaled(self, factor: float) -> "StepTrace":
         """Return a view whose values are multiplied by this factor."""
-        return replace(self, scale=self.scale * factor)
+        return self._view(self.offset_s, self.scale * factor)
+
+    def seen(self, offset_s: float, factor: float) -> "StepTrace":
+        """Return a view that is shifted and scaled."""
+        return self._view(self.offset_s + offset_s, self.scale * factor)
+
+    def _view(self, offset_s: float, scale: float) -> "StepTrace":
+        """Share everything but offset and scale; devices are made by the million, arrays are checked once."""
+        view = object.__new__(StepTrace)
+        for name in _SHARED:
+            object.__setattr__(view, name, getattr(self, name))
+        object.__setattr__(view, "offset_s", offset_s)
+        object.__setattr__(view, "scale", scale)
+        view._settle()
+        return view
 
     def value(self, t_s: float) -> float:
         """Return the value at this instant."""
-        position = self._position(t_s)
-        return float(self.values[self._segment(position)]) * self.scale
+        if len(self._values) == 1:
+            return self._values[0] * self.scale
+        return self._values[self._segment(self._position(t_s))] * self.scale
 
     def next_change_s(self, t_s: float) -> float:
         """Return the earliest instant after `t_s` at which the value differs; infinity if there is none."""
-        if len(self.values) == 1 or self.scale == 0:
+        if len(self._values) == 1 or self.scale == 0:
             return math.inf
         position = self._position(t_s)
         k = self._segment(position) + 1
-        if k < len(self.times_s):
-            ahead = self.times_s[k] - position
+        if k < len(self._times):
+            ahead = self._times[k] - position
         elif self.period_s is None:
             return math.inf
         else:
-            same = self.values[0] == self.values[-1]
-            ahead = self.period_s - position + (self.times_s[1] if same else 0.0)
-        change = max(float(t_s + ahead), math.nextafter(t_s, math.inf))
+            same = self._values[0] == self._values[-1]
+            ahead = self.period_s - position + (self._times[1] if same else 0.0)
+        change = max(t_s + ahead, math.nextafter(t_s, math.inf))
         now = self.value(t_s)
         # Adding the offset and folding round to the nearest float; step over the last bits so that the
         # instant returned really has the new value and a caller that walks from change to change gets on.
@@ -140,33 +169,33 @@ class StepTrace:
         """Return the position inside the period, the unscaled value there, and how long it lasts."""
         position = self._position(t_s)
         k = self._segment(position)
-        if k + 1 < len(self.times_s):
-            edge = float(self.times_s[k + 1])
+        if k + 1 < len(self._times):
+            edge = self._times[k + 1]
         else:
             edge = math.inf if self.period_s is None else self.period_s
-        return position, float(self.values[k]), edge - position
+        return position, self._values[k], edge - position
 
     def _position(self, t_s: float) -> float:
         shifted = t_s + self.offset_s
         return shifted if self.period_s is None else shifted % self.period_s
 
     def _segment(self, position: float) -> int:
-        return max(0, int(np.searchsorted(self.times_s, position, side="right")) - 1)
+        return max(0, bisect_right(self._times, position) - 1)
 
     def _summed(self, position: float) -> float:
         """Unscaled integral from 0 to a position that may lie beyond the period, or before 0."""
         whole = 0.0
         if self.period_s is not None:
             loops, position = divmod(position, self.period_s)
-            whole = loops * float(self.prefix[-1])
+            whole = loops * self._prefix[-1]
         k = self._segment(position)
-        return whole + float(self.prefix[k] + (position - self.times_s[k]) * self.values[k])
+        return whole + (self._prefix[k] + (position - self._times[k]) * self._values[k])
 
     def _root(self, target: float) -> float:
         """Earliest position with this unscaled integral from 0."""
         if self.period_s is None:
             return self._root_in_one_pass(target)
-        total = float(self.prefix[-1])
+        total = self._prefix[-1]
         if total <= 0:
             return math.inf
         # The target in (0, total] of its own pass: ending exactly with a pass belongs to that pass.
@@ -175,12 +204,12 @@ class StepTrace:
         return loops * self.period_s + self._root_in_one_pass(rest)
 
     def _root_in_one_pass(self, target: float) -> float:
-        k = max(1, int(np.searchsorted(self.prefix, target, side="left")))
-        k = min(k, len(self.values))
-        rate = float(self.values[k - 1])
+        k = max(1, bisect_left(self._prefix, target))
+        k = min(k, len(self._values))
+        rate = self._values[k - 1]
         if rate == 0:
             return math.inf
-        return float(self.times_s[k - 1] + (target - self.prefix[k - 1]) / rate)
+        return self._times[k - 1] + (target - self._prefix[k - 1]) / rate
 
 
 def _check_steps(times: np.ndarray, values: np.ndarray, period_s: float | None) -> None:

@@ -11,7 +11,7 @@ from fedsim.method.allocate import AllocationRule, allocate, column_energies, of
 from fedsim.method.bundle import Infeasible
 from fedsim.method.ledger import open_ledger
 from fedsim.method.messages import Budget, RankPlan
-from fedsim.method.reference import naive_greedy, naive_plan
+from fedsim.method.reference import naive_common, naive_greedy, naive_plan
 from fedsim.world.cost import Prices
 
 AMPLE = Budget(1e12, 1e12, math.inf, 1e9, 1e9, 1e9)
@@ -62,10 +62,16 @@ def random_rule(rng, **fixed):
         "overflow": str(rng.choice(["skip", "break"])),
         "train_reserve": float(rng.choice([0.0, 0.25, 1.0])),
         "rank_cap": int(rng.integers(1, 7)),
-        "initial_rank": int(rng.integers(0, 5)),
+        "initial_rank": [None, 0, 1, 2, 3, 4][int(rng.integers(0, 6))],
         "coupled": bool(rng.random() < 0.2),
     }
     return AllocationRule(**{**values, **fixed})
+
+
+def slow_floor(ledger, rule):
+    if rule.initial_rank is None:
+        return max(1, naive_common(ledger, rule.rank_cap))
+    return min(rule.initial_rank, rule.rank_cap)
 
 
 def assert_within(prices, plan, budget, received=None):
@@ -97,7 +103,7 @@ def test_no_plan_exceeds_a_budget_and_every_plan_equals_the_slow_rules(block):
             else:
                 declined += 1
             if plan != Infeasible("base") and not rule.coupled:
-                floor = min(rule.initial_rank, rule.rank_cap)
+                floor = slow_floor(ledger, rule)
                 slow = naive_plan(order, ledger, floor, rule.train_reserve, skip=rule.overflow == "skip")
                 assert slow == ((plan.total, plan.trained) if isinstance(plan, RankPlan) else None)
     assert planned > 500
@@ -105,7 +111,7 @@ def test_no_plan_exceeds_a_budget_and_every_plan_equals_the_slow_rules(block):
 
 
 def _replan_keeps_the_law(rng, spectrum, budget, prices, plan, rule):
-    assert replan(spectrum, budget, prices, (0,) * len(plan.total), rule) == plan
+    assert replan(spectrum, [budget], prices, [(0,) * len(plan.total)], None, rule) == [plan]
     received = tuple(int(rng.integers(0, total + 1)) for total in plan.total)
     less = Budget(
         budget.download_bytes * rng.uniform(0, 1),
@@ -115,7 +121,7 @@ def _replan_keeps_the_law(rng, spectrum, budget, prices, plan, rule):
         budget.upload_bps,
         budget.flops,
     )
-    again = replan(spectrum, less, prices, received, rule)
+    (again,) = replan(spectrum, [less], prices, [received], None, rule)
     if isinstance(again, RankPlan):
         assert all(total >= have for total, have in zip(again.total, received, strict=True))
         assert_within(prices, again, less, received)

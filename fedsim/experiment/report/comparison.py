@@ -1,10 +1,11 @@
 """How do methods compare? Runs of several methods and seeds on one page: bands, tables, pairs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from fedsim.errors import InputError
 from fedsim.experiment.load import Run, load_run
 from fedsim.experiment.report import tables
 from fedsim.experiment.report.bands import band_figures, grouped_bars, rank_figure
-from fedsim.experiment.report.learning import metric_names
+from fedsim.experiment.report.learning import last_value, metric_names
 from fedsim.experiment.report.page import Section, figures_html, list_html, page_html, table_html, text
 from fedsim.experiment.report.pairs import paired_table
 from fedsim.experiment.report.run_page import priced_caveat
@@ -20,6 +21,7 @@ from fedsim.experiment.report.write import replace_file
 from fedsim.units import format_bytes, format_seconds
 
 COMPARISON = "comparison.html"
+OPTIONAL = ("privacy", "faults")
 BAND_NOTE = (
     "Thin lines are single seeds, thick lines their mean, the band goes from the lowest to the highest seed. "
     "Means are taken where every seed has values."
@@ -119,6 +121,8 @@ def _overview(arms: Sequence[Arm]) -> pd.DataFrame:
         row |= {
             "virtual time": format_seconds(fmean(run.end_s for run in arm.runs)),
             "bytes": fmean(float(part["bytes_down"].sum() + part["bytes_up"].sum()) for part in table),
+            "memory per client": _memory(arm.runs),
+            "device time": format_seconds(fmean(_device_seconds(part) for part in table)),
             "aggregated": _spread([float((part["outcome"] == "aggregated").sum()) for part in table]),
             "wasted": format_bytes(fmean(float(tables.waste(run)["bytes"].sum()) for run in arm.runs)),
             "devices that contributed": _spread(
@@ -130,12 +134,17 @@ def _overview(arms: Sequence[Arm]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def last_value(run: Run, name: str) -> float | None:
-    """Newest known value of a metric."""
-    if name not in run.evaluations:
-        return None
-    known = pd.to_numeric(run.evaluations[name]).dropna()
-    return None if known.empty else float(known.iloc[-1])
+def _device_seconds(assignments: pd.DataFrame) -> float:
+    """Downloads, training and uploads of all clients together."""
+    phases = assignments[["download_s", "train_s", "upload_s"]]
+    return float(phases.apply(pd.to_numeric).fillna(0.0).to_numpy().sum())
+
+
+def _memory(runs: Sequence[Run]) -> str:
+    """Mean over assignments of what a plan takes, frozen base and activations included."""
+    used = [(run.summary or {}).get("utilisation") or {} for run in runs]
+    known = [float(mean) for each in used if (mean := each.get("mean_memory_bytes")) is not None]
+    return format_bytes(fmean(known)) if known else "not measured"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -151,10 +160,18 @@ def _differences(arms: Sequence[Arm]) -> list[str]:
         for run in arm.runs:
             for section, values in run.manifest.get("scenario", {}).items():
                 if section not in ("method", "seed", "name", "description"):
-                    for key, value in values.items():
-                        told.setdefault(f"{section}.{key}", set()).add(_comparable(value))
+                    for key, value in _inner(section, values):
+                        told.setdefault(key, set()).add(_comparable(value))
     differ = sorted(key for key, values in told.items() if len(values) > 1)
     return [f"The scenarios also differ in: {', '.join(differ)}."] if differ else []
+
+
+def _inner(section: str, values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a section; one that a scenario may lack is compared as a whole."""
+    if section in OPTIONAL or not isinstance(values, Mapping):
+        yield section, values
+    else:
+        yield from ((f"{section}.{key}", value) for key, value in values.items())
 
 
 def _comparable(value: object) -> str:
@@ -208,11 +225,17 @@ def _provenance(arms: Sequence[Arm]) -> Section:
         for run in arm.runs
     ]
     body = table_html(pd.DataFrame(rows), "Runs", words=True)
-    hashes = {
-        (Path(path).name, sha256)
+    facts = {
+        (Path(path).name, str(_source(run, path).get("licence") or "not stated"), sha256)
         for arm in arms
         for run in arm.runs
         for path, sha256 in run.manifest.get("traces", {}).items()
     }
-    traces = pd.DataFrame(sorted(hashes), columns=["trace", "sha256"])
+    traces = pd.DataFrame(sorted(facts), columns=["trace", "licence", "sha256"])
     return Section("provenance", "Runs and provenance", body + table_html(traces, "Traces", words=True))
+
+
+def _source(run: Run, path: str) -> Mapping[str, object]:
+    """What the sidecar of a trace says of it."""
+    found: Mapping[str, object] = run.manifest.get("trace_sources", {}).get(path, {})
+    return found

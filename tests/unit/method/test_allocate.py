@@ -6,6 +6,7 @@ import pytest
 
 from fedsim.method.allocate import AllocationRule, allocate, replan
 from fedsim.method.bundle import Infeasible
+from fedsim.method.coupled import CommonRank
 from fedsim.method.messages import Budget, RankPlan
 from fedsim.world.cost import Prices
 from tests.cohorts import AMPLE, SHAPES, plan, prices
@@ -145,6 +146,22 @@ def test_version_zero_gets_the_largest_common_rank():
     assert allocate({}, [budget(1000)], flat_prices(), 2, rule) == [plan(2, 2, 3)]
 
 
+def test_without_an_initial_rank_version_zero_starts_as_clients_without_a_tail_do():
+    zero = np.zeros(3)
+    costs = flat_prices(train_memory=zero + 20.0, tail_memory=zero + 5.0, train_flops=zero + 1.0)
+    cases = [budget(1000), budget(70, memory=200), budget(memory=160), budget(seconds=9.5), budget(25)]
+    found = allocate({}, cases, costs, None, AllocationRule(rank_cap=5))
+    assert found[:4] == CommonRank(5).allocate({}, cases[:4], costs, None)
+    assert [each.trained for each in found] == [(5,) * 3, (2,) * 3, (2,) * 3, (3,) * 3, (1, 1, 0)]
+
+
+def test_without_an_initial_rank_fresh_columns_fill_up_to_that_rank():
+    costs = flat_prices((10, 10), train_memory=np.array([10.0, 10.0]))
+    rule = AllocationRule(train_reserve=0.0)
+    assert allocate(spectrum([2], [1]), [budget(60)], costs, None, rule)[0].total == (3, 3)
+    assert allocate(spectrum([4, 3, 2, 1], [1]), [budget(60)], costs, None, rule)[0].total == (4, 2)
+
+
 def test_what_is_left_buys_fresh_columns_lowest_rank_first():
     sigma = spectrum([5, 4, 3], [2], [])
     costs = flat_prices((10, 10, 10))
@@ -179,7 +196,7 @@ def test_the_other_allocators_ignore_energy_and_obey_the_same_budgets(allocation
 def test_equal_budgets_get_equal_plans_in_the_order_asked():
     sigma = {layer.name: 0.5 ** np.arange(10) for layer in SHAPES}
     small = dataclasses.replace(AMPLE, download_bytes=3000)
-    plans = allocate(sigma, [small, AMPLE, small], prices(), None, AllocationRule())
+    plans = allocate(sigma, [small, AMPLE, small], prices(), None, AllocationRule(initial_rank=8))
     assert plans[0] == plans[2] != plans[1]
     assert plans[1].total == (10, 10, 10, 10)
 
@@ -187,21 +204,23 @@ def test_equal_budgets_get_equal_plans_in_the_order_asked():
 def test_a_replan_keeps_what_has_arrived():
     sigma, costs = spectrum([4, 2], [3, 1]), flat_prices((10, 10))
     rule = AllocationRule(initial_rank=0)
-    assert replan(sigma, budget(10), costs, (0, 2), rule) == RankPlan((1, 2), (1, 2))
-    assert replan(sigma, budget(0), costs, (0, 2), rule) == RankPlan((0, 2), (0, 2))
+    assert replan(sigma, [budget(10)], costs, [(0, 2)], None, rule) == [RankPlan((1, 2), (1, 2))]
+    assert replan(sigma, [budget(0)], costs, [(0, 2)], None, rule) == [RankPlan((0, 2), (0, 2))]
 
 
 def test_a_replan_trains_less_when_memory_falls_and_gives_up_when_it_must():
     costs = flat_prices((10, 10), tail_memory=np.array([5.0, 5.0]), train_memory=np.array([20.0, 20.0]))
     sigma, rule = spectrum([4, 2], [3, 1]), AllocationRule(initial_rank=0)
-    assert replan(sigma, budget(memory=60), costs, (2, 2), rule) == RankPlan((2, 2), (1, 1))
-    assert replan(sigma, budget(memory=39), costs, (2, 2), rule) == Infeasible("no column")
-    assert replan(sigma, budget(memory=19), costs, (2, 2), rule) == Infeasible("memory")
+    assert replan(sigma, [budget(memory=60)], costs, [(2, 2)], None, rule) == [RankPlan((2, 2), (1, 1))]
+    assert replan(sigma, [budget(memory=39)], costs, [(2, 2)], None, rule) == [Infeasible("no column")]
+    assert replan(sigma, [budget(memory=19)], costs, [(2, 2)], None, rule) == [Infeasible("memory")]
     slow = dataclasses.replace(costs, tail_flops=np.array([1.0, 1.0]))
-    assert replan(sigma, budget(seconds=3), slow, (2, 2), rule) == Infeasible("time")
+    assert replan(sigma, [budget(seconds=3)], slow, [(2, 2)], None, rule) == [Infeasible("time")]
 
 
 def test_a_replan_at_version_zero_trains_the_fresh_columns_that_came():
     rule = AllocationRule(initial_rank=4)
-    assert replan({}, budget(0), flat_prices(), (3, 2, 2), rule) == RankPlan((3, 2, 2), (2, 2, 2))
-    assert replan({}, budget(20), flat_prices(), (3, 2, 2), rule) == RankPlan((3, 3, 3), (3, 3, 3))
+    assert replan({}, [budget(0)], flat_prices(), [(3, 2, 2)], None, rule) == [RankPlan((3, 2, 2), (2, 2, 2))]
+    assert replan({}, [budget(20)], flat_prices(), [(3, 2, 2)], None, rule) == [
+        RankPlan((3, 3, 3), (3, 3, 3))
+    ]
