@@ -52,7 +52,7 @@ def scenario_of(folder: Path, **changes):
     )
 
 
-async def deploy(scenario, out, devices=DEVICES, service=None, **membership):
+async def deploy(scenario, out, devices=DEVICES, service=None, instruments=(), **membership):
     """Serve a scenario to clients in this process; returns the result and the clients' reports."""
     address: asyncio.Future = asyncio.get_running_loop().create_future()
     service = service or Service(TOKEN, clients=len(devices))
@@ -61,6 +61,7 @@ async def deploy(scenario, out, devices=DEVICES, service=None, **membership):
             scenario,
             service,
             out,
+            instruments=instruments,
             report=False,
             listening=lambda host, port, _: address.set_result((host, port)),
         )

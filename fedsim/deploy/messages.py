@@ -73,7 +73,7 @@ class Ready(_Message):
     """
 
     kind: Literal["ready"] = "ready"
-    num_examples: Number
+    num_examples: Annotated[int, Field(ge=1, lt=2**53)]
     memory_bytes: Rate | None = None
     flops: Rate | None = None
 

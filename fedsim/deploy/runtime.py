@@ -6,16 +6,16 @@ trains, and every instant is read from a monotonic clock; the lines of the recor
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fedsim.deploy.desk import Peer, Said
 from fedsim.deploy.errand import Errand, incoming, outgoing, shares_left
 from fedsim.deploy.messages import Failed, Recalled, Received, Trained, UpdateSent, Welcome
 from fedsim.deploy.parcels import HEAD_BYTES
+from fedsim.deploy.present import Present
 from fedsim.errors import InputError, PeerError, SimulationError
 from fedsim.experiment.build import Experiment
 from fedsim.experiment.tasks import device_sets
@@ -31,27 +31,6 @@ if TYPE_CHECKING:
     from fedsim.method.bundle import Combined
 
 NOT_STARTED = "the run has not begun"
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """Who is connected and idle. Satisfies `fedsim.method.events.FleetView`."""
-
-    peers: dict[int, Peer]
-    num_devices: int
-    report_of: Callable[[int], DeviceReport]
-
-    def online(self) -> np.ndarray:
-        """Indices, ascending."""
-        return np.array(sorted(self.peers), dtype=np.int64)
-
-    def is_idle(self, client: int) -> bool:
-        """Whether this client is connected and idle."""
-        return client in self.peers
-
-    def report(self, client: int) -> DeviceReport:
-        """What this client said of itself, and the scenario where it said nothing."""
-        return self.report_of(client)
 
 
 @dataclass(slots=True, eq=False)
@@ -127,16 +106,23 @@ class Runtime:
             return
         self._draining = True
         try:
-            while self.events and not self.is_over:
-                for action in self.experiment.server.handle(self.events.popleft()):
-                    self._carry_out(action)
-        except Exception as error:  # noqa: BLE001 - raised again by `run`
-            self._fail(error)
+            with self._failing():
+                while self.events and not self.is_over:
+                    for action in self.experiment.server.handle(self.events.popleft()):
+                        self._carry_out(action)
         finally:
             self._draining = False
 
-    def _fail(self, error: Exception) -> None:
-        if self._stopped is not None and not self._stopped.done():
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Hand a failure to `run`, which raises it; what a client did wrong stays with its connection."""
+        try:
+            yield
+        except PeerError:
+            raise
+        except Exception as error:
+            if self._stopped is None or self._stopped.done():
+                raise
             self._stopped.set_exception(error)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -193,7 +179,8 @@ class Runtime:
             raise PeerError("this device has connected twice")
         self.peers[peer.client] = peer
         if peer.client in self.seen and not self.is_over:
-            self.scribe.arrived(self.now_s, self.experiment.reporter.device(peer.client))
+            with self._failing():
+                self.scribe.arrived(self.now_s, self.experiment.reporter.device(peer.client))
         if len(self.peers) >= self.num_awaited:
             self.gathered.set()
         self._someone_is_idle()
@@ -205,7 +192,8 @@ class Runtime:
         if self.is_over:
             return
         if peer.client in self.seen:
-            self.scribe.departed(self.now_s, self.experiment.reporter.device(peer.client))
+            with self._failing():
+                self.scribe.departed(self.now_s, self.experiment.reporter.device(peer.client))
         number = self.at_work.get(peer.client)
         if number is not None:
             self._drop(self.errands[number], reason)
@@ -229,7 +217,8 @@ class Runtime:
         if self.is_over or not self.experiment.server.listens_to("FleetSeen"):
             return
         now_s = self.now_s
-        self.scribe.fleet_seen(now_s, len(self.peers), len(self.at_work))
+        with self._failing():
+            self.scribe.fleet_seen(now_s, len(self.peers), len(self.at_work))
         idle = {client: peer for client, peer in self.peers.items() if client not in self.at_work}
         self.feed(ev.FleetSeen(now_s, Present(idle, self.experiment.population.num_devices, self._report)))
 
@@ -314,7 +303,8 @@ class Runtime:
         phase, rule = rules[type(message)]
         if errand.trip.phase != phase or errand.answer is not None:
             raise PeerError(f"{message.kind} while the assignment is in its {errand.trip.phase} phase")
-        rule(errand, message, body)
+        with self._failing():
+            rule(errand, message, body)
 
     def _next_phase(self, trip: Trip) -> float:
         """End a phase; returns its length."""

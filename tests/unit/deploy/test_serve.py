@@ -10,7 +10,7 @@ import fedsim
 from fedsim.deploy.client import Membership, join
 from fedsim.deploy.secret import Token
 from fedsim.deploy.serve import Service, serve
-from fedsim.errors import InputError, PeerError, ScenarioError
+from fedsim.errors import InputError, PeerError, ScenarioError, StorageError
 from fedsim.experiment.load import load_run
 from fedsim.experiment.verify import verify
 from tests.deploy_world import DEVICES, TOKEN, deploy, scenario_of
@@ -146,6 +146,16 @@ def test_who_is_not_wanted_is_told_why(tmp_path, device, token, message):
             await asyncio.gather(serving, return_exceptions=True)
 
     asyncio.run(run())
+
+
+def test_a_record_that_cannot_be_written_ends_the_run(tmp_path):
+    class Full:
+        def observe(self, time_s, event, fields):
+            if event == "downloaded":
+                raise StorageError("the disk is full")
+
+    with pytest.raises((StorageError, PeerError), match=r"the disk is full|server has failed|closed"):
+        asyncio.run(deploy(scenario_of(tmp_path), tmp_path / "out", instruments=[Full()]))
 
 
 def test_a_server_that_is_not_there(tmp_path):
