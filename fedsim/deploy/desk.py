@@ -5,7 +5,7 @@ does wrong ends its connection and nothing more.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from fedsim.deploy.secret import Token, new_nonce
 from fedsim.errors import InputError, PeerError
 
 Said = Received | Trained | UpdateSent | Failed
-Outgoing = tuple[Mapping[str, Any], bytes]
+Outgoing = tuple[Mapping[str, Any], bytes, Callable[[], None]]
 FAREWELL_S = 10.0
 
 
@@ -52,9 +52,11 @@ class Peer:
     ready: Ready
     outbox: "asyncio.Queue[Outgoing | None]" = field(default_factory=asyncio.Queue)
 
-    def tell(self, message: Mapping[str, Any], body: bytes = b"") -> None:
-        """Send this as soon as what was said before has gone."""
-        self.outbox.put_nowait((message, body))
+    def tell(
+        self, message: Mapping[str, Any], body: bytes = b"", begins: Callable[[], None] = lambda: None
+    ) -> None:
+        """Send this as soon as what was said before has gone; `begins` is told when it starts to go."""
+        self.outbox.put_nowait((message, body, begins))
 
 
 class House(Protocol):
@@ -201,7 +203,9 @@ class Desk:
         """Send what is in the outbox; a client that does not read loses its connection."""
         try:
             while (outgoing := await peer.outbox.get()) is not None:
-                await peer.channel.send(*outgoing)
+                message, body, begins = outgoing
+                begins()
+                await peer.channel.send(message, body)
         finally:
             peer.channel.writer.close()
 

@@ -66,8 +66,8 @@ def deployable(scenario: Scenario) -> None:
     ):
         if value:
             raise scenario.error(key, f"expected {expected}")
-    for key, value in (("delivery", scenario.server.delivery), ("upload", scenario.server.upload)):
-        if value == "progressive":
+    for key, way in (("delivery", scenario.server.delivery), ("upload", scenario.server.upload)):
+        if way == "progressive":
             raise scenario.error(f"server.{key}", "expected planned and whole: parcels travel in one piece")
 
 

@@ -264,8 +264,12 @@ class Runtime:
         message, body = outgoing(self.experiment, errand, request, self.store.payload(request))
         channel = errand.peer.channel
         channel.max_body = max(channel.max_body, errand.up_bytes + HEAD_BYTES)
-        errand.trip.phase_began_s = self.now_s
-        errand.peer.tell(message.model_dump(), body)
+
+        def begins() -> None:
+            """Parcels of others may be made between this one's making and its sending."""
+            errand.trip.phase_began_s = self.now_s
+
+        errand.peer.tell(message.model_dump(), body, begins)
 
     def _recall(self, action: ev.Recall) -> None:
         errand = self.errands[action.assignment]
