@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fedsim.errors import ScenarioError
-from fedsim.experiment.fleet import bound_to_fleet, build_population
+from fedsim.experiment.fleet import bound_to_fleet, build_population, shared_capacity
 from fedsim.experiment.guard import GuardedExecutor
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
@@ -31,6 +31,7 @@ from fedsim.method.server import Server
 from fedsim.seeds import Seeds
 from fedsim.sim.fleet import OracleWindow, Reporter
 from fedsim.sim.server import DriverConfig, RealWork
+from fedsim.sim.sharing import Direction, SharedCapacity
 from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
 from fedsim.world.catalogue import stands_for
 from fedsim.world.cost import Prices, Workload, roofline
@@ -66,6 +67,7 @@ class Experiment:
         reporter: Turns devices into reports.
         work: Executor, aggregator and evaluator.
         driver_config: How the world treats clients.
+        shared: What devices share in each direction.
         export: Writes the newest global adapter to a directory.
         close: Ends worker processes.
         engine: What trains and what holds the versions; None where nothing is trained.
@@ -82,6 +84,7 @@ class Experiment:
     reporter: Reporter
     work: RealWork
     driver_config: DriverConfig
+    shared: Mapping[Direction, SharedCapacity]
     export: Callable[[Path], None]
     close: Callable[[], Awaitable[None]]
     engine: Engine | None
@@ -137,6 +140,7 @@ def build(scenario: Scenario) -> Experiment:
         reporter=reporter,
         work=work,
         driver_config=_driver_config(scenario),
+        shared=shared_capacity(scenario, population),
         export=export,
         close=close,
         engine=engine,

@@ -5,19 +5,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from fedsim.errors import TraceError
 from fedsim.experiment.recipe_source import hours_from_utc, load_recipe
 from fedsim.experiment.scenario import Scenario
-from fedsim.experiment.sections import FleetSection
+from fedsim.experiment.sections import CellsSection, FleetSection
 from fedsim.method.estimate import LinkHistory, budget
 from fedsim.method.server import ServerConfig
+from fedsim.seeds import Seeds, mix
 from fedsim.sim.fleet import Reporter
+from fedsim.sim.sharing import Direction, SharedCapacity
 from fedsim.world.formats.availability import read_availability
 from fedsim.world.load import load_population
 from fedsim.world.make import synth_fleet
 from fedsim.world.population import Population
 from fedsim.world.resample import Growth, Pairing
+from fedsim.world.trace import StepTrace
 
+MBIT = 1e6
 _KEYS = ("devices", "bandwidth", "availability", "state")
 _TEMPLATES = 1000
 _DAYS = 7
@@ -52,14 +58,48 @@ def build_population(scenario: Scenario) -> Population:
     if fleet.recipe is None:
         if fleet.devices is None or fleet.bandwidth is None:
             raise scenario.error("fleet.devices", "required, or fleet.recipe")
-        return _load(scenario, _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state))
+        files = _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state)
+        return _in_cells(scenario, _load(scenario, files))
     with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
         shown = f"recipe {Path(fleet.recipe).name}: "
         try:
             files = _made(fleet, scenario.seed, Path(folder))
-            return _renamed(_load(scenario, files), f"{folder}/", shown)
+            return _in_cells(scenario, _renamed(_load(scenario, files), f"{folder}/", shown))
         except TraceError as error:
             raise TraceError(str(error).replace(f"{folder}/", shown)) from None
+
+
+def _in_cells(scenario: Scenario, population: Population) -> Population:
+    """Deal the devices to cells where the scenario counts them, and check that there are any."""
+    cells = scenario.fleet.cells
+    if cells is None:
+        return population
+    if cells.count is None:
+        if population.cell is None:
+            raise scenario.error("fleet.cells.count", "required: the device file has no column cell_id")
+        return population
+    if population.cell is not None:
+        raise scenario.error("fleet.cells.count", "the device file names cells by cell_id; leave count out")
+    drawn = mix(Seeds(scenario.seed).seed("cells"), np.arange(population.num_devices))
+    return replace(population, cell=(drawn % np.uint64(cells.count)).astype(np.int32))
+
+
+def shared_capacity(scenario: Scenario, population: Population) -> dict[Direction, SharedCapacity]:
+    """Say what devices share in each direction; nothing for a direction in which they share nothing."""
+    server, cells = scenario.server, scenario.fleet.cells or CellsSection()
+    num_cells = 0 if population.cell is None else int(population.cell.max()) + 1
+    found: dict[Direction, SharedCapacity] = {}
+    limits: tuple[tuple[Direction, float | None, float | None], ...] = (
+        ("download", cells.down_mbps, server.egress_mbps),
+        ("upload", cells.up_mbps, server.ingress_mbps),
+    )
+    for direction, each, common in limits:
+        if each is not None or common is not None:
+            found[direction] = SharedCapacity(
+                () if each is None else (StepTrace.constant(each * MBIT),) * num_cells,
+                None if common is None else StepTrace.constant(common * MBIT),
+            )
+    return found
 
 
 def _load(scenario: Scenario, files: _Files) -> Population:

@@ -33,6 +33,7 @@ from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
 from fedsim.sim.server import Driver
+from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import Timeline
 
 YOUNG_OBJECTS = 50_000
@@ -254,6 +255,9 @@ async def _simulate(experiment: Experiment, instruments: Sequence[Instrument]) -
         work=experiment.work,
         scribe=Scribe(instruments),
         config=experiment.driver_config,
+        links=SharedLinks(timeline.clock, experiment.shared, experiment.population.cell)
+        if experiment.shared
+        else None,
     )
     reason = await driver.run()
     return reason, timeline.now_s

@@ -198,6 +198,9 @@ def _fleet_misfits(fleet: FleetSection, server: ServerSection) -> Iterator[tuple
         yield "fleet.on_interrupt", PAUSE_NEEDS[server.pacing]
     if fleet.recipe is None and fleet.availability is None and fleet.availability_policy != "always":
         yield "fleet.availability", "required, unless fleet.availability_policy is always"
+    cells = fleet.cells
+    if cells is not None and cells.down_mbps is None and cells.up_mbps is None:
+        yield "fleet.cells", "has no effect without down_mbps or up_mbps; give one, or leave it out"
     yield from _recipe_misfits(fleet)
     yield from _population_misfits(fleet)
 

@@ -110,6 +110,21 @@ class PairingSection(Section):
     availability_bandwidth: Correlation = 0.0
 
 
+class CellsSection(Section):
+    """Cells that several devices share; within one, rates are max-min fair.
+
+    Args:
+        count: How many there are, each device in one of them by a draw; where None, devices are in those that
+            the column ``cell_id`` of the device file names.
+        down_mbps: What each carries to its devices; not shared where None.
+        up_mbps: What each carries from its devices; not shared where None.
+    """
+
+    count: Count | None = None
+    down_mbps: Positive | None = None
+    up_mbps: Positive | None = None
+
+
 class FleetSection(Section):
     """The devices and the traces they follow: files, a recipe that makes what no file gives, or both.
 
@@ -137,6 +152,7 @@ class FleetSection(Section):
         pairing: What goes with what in the population.
         time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
         bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
+        cells: Cells that devices share; each has its link to itself where None.
     """
 
     devices: FilePath | None = None
@@ -160,6 +176,7 @@ class FleetSection(Section):
     pairing: PairingSection = PairingSection()
     time_zones: dict[Word, Annotated[float, Field(ge=0, le=1)]] = {}
     bandwidth_spread: Annotated[float, Field(ge=0, le=5)] = 0.0
+    cells: CellsSection | None = None
 
 
 class MethodSection(Section):

@@ -1,7 +1,7 @@
 """What does a device do over time? The SimPy process of one assignment: receive, train, send, leave."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import simpy
@@ -9,6 +9,7 @@ import simpy
 from fedsim.errors import SimulationError
 from fedsim.method.messages import Assignment, Phase, RankPlan
 from fedsim.sim.delivery import Delivery
+from fedsim.sim.sharing import Direction, Flow, SharedLinks
 from fedsim.sim.timeline import CLOSING, WORK, Clock
 from fedsim.world.cost import Prices
 from fedsim.world.device import Device
@@ -101,6 +102,9 @@ class _Job:
         note: Takes the amount done so far.
         reports: Whether the client reports on the way.
         memory_bytes: What the work needs; the device kills it when less is free.
+        wake: (instant, priority) -> event that fires then, or earlier if something is done by others' leave;
+            None for the clock's own.
+        share: Begins a transfer over links that others use too; None where there are none.
     """
 
     amount: Callable[[], float]
@@ -109,6 +113,12 @@ class _Job:
     note: Callable[[float], None]
     reports: bool = False
     memory_bytes: float = 0.0
+    wake: Callable[[float, int], simpy.Event] | None = None
+    share: Callable[[], Flow | None] = lambda: None
+
+    def over(self, flow: Flow | None) -> "_Job":
+        """Return the same work where how fast it goes depends on others."""
+        return self if flow is None else replace(self, end_s=flow.end_s, done=flow.done, wake=flow.wake)
 
 
 @dataclass(slots=True)
@@ -122,6 +132,7 @@ class Client:
         prices: What it costs.
         on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
         report_every_s: How often a downloading client reports.
+        links: Links that devices share; None where none are.
     """
 
     clock: Clock
@@ -130,6 +141,7 @@ class Client:
     prices: Prices
     on_interrupt: Literal["drop", "pause"]
     report_every_s: float
+    links: SharedLinks | None = None
 
     def run(self) -> Steps:
         """Receive, train, send; a departure or a recall ends the trip early."""
@@ -159,6 +171,7 @@ class Client:
                 done=link.bytes_between,
                 note=note,
                 reports=True,
+                share=lambda: self._join("download"),
             )
         )
         trip.bytes_down = trip.delivery.size_bytes
@@ -189,10 +202,22 @@ class Client:
 
         began_s = self._begin("upload")
         yield from self._work(
-            _Job(amount=lambda: float(size), end_s=link.transfer_end_s, done=link.bytes_between, note=note)
+            _Job(
+                amount=lambda: float(size),
+                end_s=link.transfer_end_s,
+                done=link.bytes_between,
+                note=note,
+                share=lambda: self._join("upload"),
+            )
         )
         trip.bytes_up = size
         self.desk.uploaded(trip, self.clock.now - began_s)
+
+    def _join(self, direction: Direction) -> Flow | None:
+        """Begin a transfer over shared links, if there are any."""
+        device = self.trip.device
+        link = device.downlink if direction == "download" else device.uplink
+        return None if self.links is None else self.links.join(device.index, direction, link)
 
     def _begin(self, phase: Phase) -> float:
         now_s = float(self.clock.now)
@@ -210,12 +235,18 @@ class Client:
         while True:
             start_s = float(self.clock.now)
             departure_s = self.trip.device.availability.next_departure_s(start_s)
-            finished = yield from self._stretch(job, start_s, departure_s, carried)
+            flow = job.share()
+            own = job.over(flow)
+            try:
+                finished = yield from self._stretch(own, start_s, departure_s, carried)
+            finally:
+                if flow is not None:
+                    flow.leave()
             if finished:
                 return
             if self.on_interrupt == "drop":
                 raise _LeftError("the device left")
-            carried += job.done(start_s, departure_s)
+            carried += own.done(start_s, departure_s)
             self.trip.note_progress = lambda: None
             yield from self._wait_for_return(departure_s)
 
@@ -230,10 +261,10 @@ class Client:
             finish_s = max(job.end_s(start_s, left), start_s + MIN_PHASE_S, float(self.clock.now))
             killed_s = self._killed_s(start_s, min(finish_s, departure_s), job.memory_bytes)
             wake_s = min(finish_s, departure_s, killed_s, self._next_report_s(job))
-            if wake_s == float("inf"):
-                yield self.clock.event()  # nothing but a recall can end this
-            yield self.clock.wake_at(wake_s, WORK if wake_s == finish_s else CLOSING)
+            yield self._wake(job, wake_s, WORK if wake_s == finish_s else CLOSING)
             note()
+            if self.clock.now < wake_s:
+                continue  # others have left or come
             if wake_s == finish_s:
                 return True
             if wake_s == departure_s:
@@ -242,6 +273,13 @@ class Client:
                 raise _LeftError("the device ran out of memory")
             self.desk.progressed(self.trip)
             self._check_recall()
+
+    def _wake(self, job: _Job, at_s: float, priority: int) -> simpy.Event:
+        if job.wake is not None:
+            return job.wake(at_s, priority)
+        if at_s == float("inf"):
+            return self.clock.event()  # nothing but a recall can end this
+        return self.clock.wake_at(at_s, priority)
 
     def _next_report_s(self, job: _Job) -> float:
         """The next instant at which the client reports: regularly, and when its free memory changes."""

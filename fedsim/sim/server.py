@@ -19,6 +19,7 @@ from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
 from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
+from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import CLOSING, Timeline, Work
 from fedsim.world.cost import Prices
 
@@ -68,6 +69,7 @@ class Driver:
     work: RealWork
     scribe: Scribe
     config: DriverConfig
+    links: SharedLinks | None = None
     trips: dict[int, Trip] = field(default_factory=dict)
     at_work: dict[int, int] = field(default_factory=dict)
     requests: dict[int, TrainRequest] = field(default_factory=dict)
@@ -137,7 +139,9 @@ class Driver:
         self.busy[assignment.client] = True
         self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
-        client = Client(clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s)
+        client = Client(
+            clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s, self.links
+        )
         trip.process = clock.process(client.run())
 
     def _replan(self, action: ev.Replan) -> None:

@@ -52,6 +52,7 @@ class Population:
         origins: Files it was made from.
         notes: What the readers mended and what was assumed.
         state_shift_s: Events of each device are read this much later; None where nobody's are.
+        cell: Behind which shared cell each device is, -1 for none; None where nobody is behind any.
     """
 
     device_ids: tuple[str, ...]
@@ -68,6 +69,7 @@ class Population:
     origins: tuple[Origin, ...] = ()
     notes: tuple[str, ...] = ()
     state_shift_s: np.ndarray | None = None
+    cell: np.ndarray | None = None
     _made: list[Timetables] = field(init=False, default_factory=list, repr=False)
     _rows: dict[tuple[int, float], Availability] = field(init=False, default_factory=dict, repr=False)
     _constant: dict[float, StepTrace] = field(init=False, default_factory=dict, repr=False)
