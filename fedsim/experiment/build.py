@@ -190,6 +190,7 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
         deferred=scenario.training.deferred,
+        watches_presence=scenario.record.lines == "all",
     )
 
 

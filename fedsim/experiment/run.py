@@ -191,7 +191,12 @@ async def _carry_out(
     utilisation = Utilisation(experiment.prices)
     fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
     with journaling(experiment, directory) as kept:
-        recorder = Recorder(directory, experiment.figures, resume=site.resumed)
+        recorder = Recorder(
+            directory,
+            experiment.figures,
+            resume=site.resumed,
+            lines=experiment.scenario.record.lines,
+        )
         if started is not None:
             started(directory)
         try:

@@ -28,6 +28,7 @@ from fedsim.experiment.sections import (
     JournalSection,
     MeasureSection,
     MethodSection,
+    RecordSection,
     Section,
     StopSection,
     TrainingSection,
@@ -71,6 +72,7 @@ class Scenario(Section):
         measure: What else is measured.
         executor: Where training happens.
         cost: What work costs.
+        record: Which lines are written.
         journal: What is kept for a resume.
     """
 
@@ -88,6 +90,7 @@ class Scenario(Section):
     measure: MeasureSection = MeasureSection()
     executor: ExecutorSection = ExecutorSection()
     cost: CostSection = CostSection()
+    record: RecordSection = RecordSection()
     journal: JournalSection = JournalSection()
 
     _directory: Path = PrivateAttr(default=Path())

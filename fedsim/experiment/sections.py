@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from fedsim.experiment.explain import show
+from fedsim.experiment.record import RecordLines
 from fedsim.units import EXPECTED, Quantity, parse_quantity
 from fedsim.wire import WireDtype
 
@@ -300,6 +301,18 @@ class MeasureSection(Section):
     """
 
     drift: DriftSection | None = None
+
+
+class RecordSection(Section):
+    """What `events.jsonl` holds.
+
+    Args:
+        lines: ``all``, or ``versions``: what concerns whole versions, without a line for each assignment or
+            for devices that come and go. Summary and metrics count everything either way; a report then shows
+            versions alone, and `fedsim verify` refuses.
+    """
+
+    lines: RecordLines = "all"
 
 
 class JournalSection(Section):

@@ -50,6 +50,17 @@ class Verdict:
             self.findings.append(finding)
 
 
+def _refuse_thin(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a record that leaves out what would be checked."""
+    scenario = manifest.get("scenario")
+    record = scenario.get("record") if isinstance(scenario, dict) else None
+    if isinstance(record, dict) and record.get("lines", "all") != "all":
+        raise InputError(
+            f"{directory}: the record holds lines of versions alone (record.lines: {record['lines']}), so "
+            "assignments cannot be checked; run with record.lines: all"
+        )
+
+
 def verify(directory: Path) -> Verdict:
     """Check a run: hashes of all files, laws of the record, budgets recomputed from plans and prices.
 
@@ -61,6 +72,7 @@ def verify(directory: Path) -> Verdict:
     """
     verdict = Verdict()
     manifest = read_json(directory / MANIFEST)
+    _refuse_thin(directory, manifest)
     summary = None
     if (directory / SUMMARY).exists():
         summary = read_json(directory / SUMMARY)

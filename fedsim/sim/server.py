@@ -41,12 +41,14 @@ class DriverConfig:
         report_every_s: How often a downloading client reports.
         horizon_s: Limit of virtual time, or None.
         deferred: Train only what is aggregated; otherwise everything that begins to train.
+        watches_presence: Whether arrivals and departures of devices that have taken part are recorded.
     """
 
     on_interrupt: Literal["drop", "pause"]
     report_every_s: float
     horizon_s: float | None
     deferred: bool = True
+    watches_presence: bool = True
 
 
 @dataclass(slots=True)
@@ -137,7 +139,8 @@ class Driver:
         self.trips[assignment.id] = trip
         self.at_work[assignment.client] = assignment.id
         self.busy[assignment.client] = True
-        self.presence.watch(device)
+        if self.config.watches_presence:
+            self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
         client = Client(
             clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s, self.links

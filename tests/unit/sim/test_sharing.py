@@ -1,4 +1,4 @@
-"""Transfers over shared links end when a hand calculation says, whoever comes, leaves or changes meanwhile."""
+"""Transfers over shared links end when a hand calculation says, whoever comes, leaves or changes."""
 
 import math
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_who_leaves_gives_its_share_back():
 
 
 def test_a_slow_device_leaves_its_share_to_the_others_until_its_own_link_recovers():
-    # 3 B/s together. The slow one: 0.5 B/s to 10 s (5 B), then 1.5 B/s; the other has 2.5 B/s (25 B), then 1.5.
+    # 3 B/s together. The slow one has 0.5 B/s to 10 s, then 1.5 B/s; the other 2.5 B/s, then 1.5 B/s.
     slow = steps((0.0, 4.0), (10.0, 80.0))
     ends, _ = transfers(StepTrace.constant(24.0), [(8, 0.0, slow, math.inf), (40, 0.0, MANY_BPS, math.inf)])
     assert ends == [(12.0, 8.0), (16.0, 40.0)]  # at 12 s the other has 28 B; 12 B more at 3 B/s
