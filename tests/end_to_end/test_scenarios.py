@@ -8,12 +8,16 @@ from typer.testing import CliRunner
 
 from fedsim.cli.main import app
 
-SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
+LARGE = ("million_phones",)  # minutes each
+SCENARIOS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LARGE else [])
+    for path in sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
+]
 # The hash pins every bit of every float, which another CPU may round differently.
 OF_THIS_MACHINE = re.compile(r"^\s*(wall time|events sha256|record|report)\s.*\n", re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCENARIOS)
 def test_prints_what_stands_beside_it(path, tmp_path, write_goldens):
     beside = path.with_suffix(".out")
     if not beside.exists() and not write_goldens:
