@@ -67,11 +67,14 @@ def speed():
 
 
 def synthetic_phones(num=3000, days=7):
+    """Absences of up to a minute are closed, as they are in measured traces."""
     stays = synth_presence(num, days, PRESENCE["phone"], Seeds(0).generator("t"))
-    offsets = np.searchsorted(stays.device, np.arange(num + 1))
-    names = tuple(f"d{k}" for k in range(num))
     starts, ends = stays.starts_s.astype(float), stays.ends_s.astype(float)
-    return AvailabilityTable(names, offsets, starts, ends, days * DAY_S, True, 0.0, ORIGIN)
+    near = (stays.device[1:] == stays.device[:-1]) & (starts[1:] - ends[:-1] <= 60.0)
+    first = np.flatnonzero(np.concatenate(([True], ~near)))
+    offsets = np.searchsorted(stays.device[first], np.arange(num + 1))
+    names, ends = tuple(f"d{k}" for k in range(num)), np.maximum.reduceat(ends, first)
+    return AvailabilityTable(names, offsets, starts[first], ends, days * DAY_S, True, 0.0, ORIGIN)
 
 
 def synthetic_links(family, num=200, seconds=900):

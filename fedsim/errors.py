@@ -10,7 +10,7 @@
     │   └── MissingExtraError    an optional package is not installed
     ├── BudgetError              a device cannot carry what it was asked to carry
     ├── TrainingError            local training failed or produced non-finite values
-    ├── StorageError             the run directory cannot be written any more; free space, then resume
+    ├── StorageError             the run directory or the cache cannot be written; free space, then resume
     ├── SimulationError          the simulated world contradicts itself (a missing duration, time going back)
     └── ProtocolError            an illegal transition of the server: a bug in fedsim
 
@@ -51,7 +51,7 @@ class TrainingError(FedsimError):
 
 
 class StorageError(FedsimError):
-    """The run directory cannot be written any more, for instance because the disk is full; resume later."""
+    """The run directory, or the cache, cannot be written, say because the disk is full; resume later."""
 
 
 class SimulationError(FedsimError):

@@ -61,6 +61,12 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes:.0f} B"
 
 
+def format_joules(energy_j: float) -> str:
+    """Write an energy for people, as batteries state it."""
+    watt_hours = energy_j / 3600.0
+    return f"{watt_hours / 1e3:.2f} kWh" if watt_hours >= 1e3 else f"{watt_hours:.2f} Wh"
+
+
 def format_seconds(duration_s: float) -> str:
     """Write a duration for people, for instance ``1d 03:04:05``."""
     days, rest = divmod(round(duration_s), 86400)

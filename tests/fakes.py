@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedsim.method.bundle import ClientMemory, Infeasible
+from fedsim.method.bundle import ClientMemory, Infeasible, Streaming
 from fedsim.method.messages import Budget, DeviceReport, RankPlan
 from fedsim.world.cost import Prices
 
@@ -29,16 +29,24 @@ def toy_prices(num_layers=2, base_memory=100.0, base_flops=1000.0):
 
 @dataclass(frozen=True)
 class ToyMethod:
-    """Gives every layer the same rank: as many columns as bytes and memory allow."""
+    """Gives every layer the same rank: as many columns as bytes and memory allow; streams level by level."""
 
     name: str = "toy"
     cap: int = 8
 
+    @property
+    def streaming(self):
+        return Streaming(self.stream)
+
+    def stream(self, spectrum, prices, plan):
+        levels = range(max(plan.total))
+        return tuple(layer for level in levels for layer, rank in enumerate(plan.total) if level < rank)
+
     def allocate(self, spectrum, budgets, prices, fresh_rank, standings=None):
         return [self._plan(budget, prices, (0,) * len(prices.layers)) for budget in budgets]
 
-    def replan(self, spectrum, budget, prices, received, standing=None):
-        return self._plan(budget, prices, received)
+    def replan(self, spectrum, budgets, prices, received, standings=None, fresh_rank=None):
+        return [self._plan(budget, prices, there) for budget, there in zip(budgets, received, strict=True)]
 
     def gate(self, memory: ClientMemory | None, version: int) -> float:
         return 0.5

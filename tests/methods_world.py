@@ -6,15 +6,17 @@ import numpy as np
 
 from fedsim.learn.evaluate import EvaluationSettings, GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
+from fedsim.learn.measure import DriftGauge, DriftSettings
+from fedsim.learn.oracle import OracleStore
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
-from fedsim.learn.versions import VersionStore
 from fedsim.lora.factors import Factors, adapter_norm, stack
 from fedsim.method.bundle import ClientMemory, Standing
 from fedsim.method.catalogue import build_method
 from fedsim.method.messages import Assignment, Budget, TrainRequest
 from fedsim.world.cost import Workload, roofline
 
+DRIFT = ("absolute_drift", "relative_drift", "cross_client_drift")
 WEIGHTS = (0.3, 0.5, 0.2)
 OPTIONS = {  # what a method needs besides its defaults to fit into this small world
     "fedhomolora": {"rank": 4},
@@ -25,14 +27,20 @@ OPTIONS = {  # what a method needs besides its defaults to fit into this small w
 }
 
 
-def federation(name, loaded, slot, shape, task, *, rounds=3, steps=4, options=None, learning_rate=1e-2):
-    """Train a method for a few rounds; returns figures of each version, the base model first."""
+def federation(
+    name, loaded, slot, shape, task, *, rounds=3, steps=4, options=None, learning_rate=1e-2, drift=False
+):
+    """Train a method for a few rounds; returns figures of each version, the base model first.
+
+    With `drift`, the last version has that of one client, and the dispersion of all.
+    """
     given = options if options is not None else OPTIONS.get(name, {"rank_cap": 12})
     method = build_method(name, given)
     prices = method.charge(roofline(shape, Workload(4, 48, steps, "bfloat16")))
     settings = TrainingSettings(batch_size=4, max_length=48, wire_dtype="bfloat16")
-    store = VersionStore(method, shape.layers, 11)
+    store = OracleStore(method, shape.layers, 11)
     executor = InlineExecutor(store, ClientTrainer(loaded, slot, task, settings), task, settings)
+    gauge = DriftGauge(executor, store, DriftSettings(int(drift), rounds, 12, ("fedsim",), 7, "bfloat16"))
     judge = GlobalEvaluator(
         loaded, slot, store, task.held_out, EvaluationSettings(max_length=48, generated=0)
     )
@@ -58,14 +66,16 @@ def federation(name, loaded, slot, shape, task, *, rounds=3, steps=4, options=No
             )
             for client, plan in enumerate(plans)
         ]
-        updates = asyncio.run(executor.train(requests))
-        combined = asyncio.run(store.aggregate(version, updates, WEIGHTS))
+        updates = asyncio.run(gauge.train(requests))
+        combined = asyncio.run(gauge.aggregate(version, updates, WEIGHTS))
         assert not combined.failed
         for update in updates:
             rank = combined.pruned.get(update.assignment)
             memory[update.client] = ClientMemory(combined.alignments[update.assignment], version, rank)
         gates = [request.assignment.gate for request in requests]
         figures.append(measured(judge, store, version + 1) | {"gate": sum(gates) / len(gates)})
+        if drift and combined.measured is not None:
+            figures[-1] |= {name: combined.measured.means[name] for name in DRIFT}
     return figures
 
 

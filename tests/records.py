@@ -27,6 +27,25 @@ MANIFEST = {
     "trace_sources": {"devices.csv": {"source": NASTY, "licence": "Apache-2.0"}},
     "num_devices": 6,
     "devices_by_class": {"phone": 5, "laptop": 1},
+    "shards": {
+        "devices": 6,
+        "sample": [
+            {
+                "device": f"phone-0 {NASTY}",
+                "device_class": "phone",
+                "examples": 10,
+                "entropy_bits": 0.8,
+                "groups": {f"a {NASTY}": 8, "": 2},
+            },
+            {
+                "device": "laptop-2",
+                "device_class": "laptop",
+                "examples": 30,
+                "entropy_bits": 0.0,
+                "groups": {"": 30},
+            },
+        ],
+    },
     "prices": {
         "down_bytes": [10, 20],
         "up_bytes": [10, 20],

@@ -37,14 +37,9 @@ def test_import_contracts_hold():
     assert " kept, 0 broken." in done.stdout
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
+@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))], ids=named)
 def test_a_file_can_be_read_in_one_sitting(path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=named)
-def test_a_test_file_may_be_a_little_longer_for_its_tables(path):
-    assert len(path.read_text().splitlines()) <= MAX_LINES + 100
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)

@@ -77,7 +77,8 @@ class ToyAggregator:
 
     async def aggregate(self, version, updates, weights):
         assert {update.base_version for update in updates} <= self.held
-        self.calls.append((version, [update.assignment for update in updates], list(weights)))
+        counts = [weight * update.discount for update, weight in zip(updates, weights, strict=True)]
+        self.calls.append((version, [update.assignment for update in updates], counts))
         self.held.add(version + 1)
         self.newest = version + 1
         return Combined({}, {update.assignment: 0.5 for update in updates}, {})

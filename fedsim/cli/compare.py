@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedsim.cli.scenarios import ScenarioArgument, SetOption, overrides
-from fedsim.units import format_bytes, format_seconds
+from fedsim.units import format_bytes, format_joules, format_seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +26,10 @@ def _plain(value: float) -> str:
 
 def _percent(value: float) -> str:
     return f"{100.0 * value:.1f} %"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def _signed(show: Show) -> Show:
@@ -54,6 +58,9 @@ TABLES: Mapping[str, Mapping[str, tuple[str, Show]]] = {
         "bytes_up": ("bytes up", format_bytes),
         "memory_bytes": ("memory per client", format_bytes),
         "device_s": ("device time", format_seconds),
+        "updates_per_hour": ("updates per hour", _rate),
+        "wasted_bytes": ("wasted bytes", format_bytes),
+        "energy_j": ("energy", format_joules),
         "aggregated_share": ("aggregated", _percent),
         "dropped_share": ("dropped", _percent),
         "timed_out_share": ("timed out", _percent),
@@ -101,6 +108,8 @@ def compare(
     executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
     assignments: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how each run ended.")] = False,
+    report: Annotated[bool, typer.Option(help="Write comparison.html, which overlays the methods.")] = True,
 ) -> None:
     """Run methods under the same seeds; compare them at equal time, at equal bytes and at the end."""
     from fedsim.experiment import compare as comparing  # noqa: PLC0415 - keeps help fast
@@ -118,9 +127,10 @@ def compare(
         target_loss=target_loss,
         overrides=shared,
         workers=workers,
+        report=report,
     )
     checked = comparing.plan(request)
-    comparison = comparing.carry_out(checked, _teller(len(checked.cells)))
+    comparison = comparing.carry_out(checked, _teller(len(checked.cells), quiet=quiet))
     if as_json:
         typer.echo(json.dumps(comparing.as_json(comparison), indent=2, sort_keys=True))
     else:
@@ -129,12 +139,14 @@ def compare(
         raise typer.Exit(1)
 
 
-def _teller(count: int) -> "Callable[[CellEnd], None]":
-    """Say on stderr how each run ended."""
+def _teller(count: int, *, quiet: bool) -> "Callable[[CellEnd], None]":
+    """Say on stderr how each run ended; where that is not wanted, only of those that failed."""
     told: list[str] = []
 
     def tell(end: "CellEnd") -> None:
         told.append(end.cell.label)
+        if quiet and end.status != "failed":
+            return
         took = f" in {end.wall_s:.0f} s" if end.status == "finished" else ""
         reason = f": {end.reason}" if end.reason else ""
         typer.echo(f"[{len(told)}/{count}] {end.cell.label}: {end.status}{took}{reason}", err=True)
@@ -163,7 +175,8 @@ def _print(comparison: "Comparison") -> None:
         "the half width of its 95 % interval",
         markup=False,
     )
-    console.print(f"written to {comparison.request.out}", markup=False)
+    page = " (open comparison.html)" if comparison.request.report else ""
+    console.print(f"written to {comparison.request.out}{page}", markup=False)
 
 
 def _sweeps(rows: "Sequence[Row]") -> list[Mapping[str, str]]:

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
+
+from fedsim.cli.speech import JsonOption, tinted
 
 REQUIRED = (
     "torch",
@@ -28,6 +30,7 @@ REQUIRED = (
     "plotly",
 )
 EXTRAS = {"ray": "pip install 'fedsim-lora[ray]'"}
+COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 MIN_DISK_BYTES = 2e9
 GIGA = 1e9
 
@@ -49,19 +52,17 @@ class Finding:
 
 def doctor(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check versions, PyTorch, GPU, optional extras and disk; exit code 1 if something needed is missing.
-
-    Example: fedsim doctor
-    """
+    """Check versions, PyTorch, GPU, optional extras and disk; exit code 1 if something needed is missing."""
     findings = examine(Path.cwd())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            typer.echo(f"{finding.state:>7}  {finding.what.ljust(width)}  {finding.detail}")
+            state = tinted(f"{finding.state:>7}", COLOURS[finding.state])
+            typer.echo(f"{state}  {finding.what.ljust(width)}  {finding.detail}")
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
 

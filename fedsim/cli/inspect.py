@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedsim.cli.report import RunArgument
+from fedsim.cli.speech import JsonOption
 from fedsim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ def trace_client(
     run: RunArgument,
     client: Annotated[str, typer.Argument(metavar="CLIENT", help="Name or index of a device.")],
 ) -> None:
-    """Tell everything that happened to one device, in words.
-
-    Example: fedsim trace-client runs/skewed-edge-s0-001 phone-mid-040
-    """
+    """Tell everything that happened to one device, in words."""
     from fedsim.experiment.load import read_events  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.record import EVENTS  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.report.telling import biography  # noqa: PLC0415 - keeps help fast
@@ -42,8 +40,6 @@ def tail(
     """Follow a run from another terminal until it ends; Ctrl-C stops following, not the run.
 
     A run writes its record whenever a round closes, so lines come in batches.
-
-    Example: fedsim tail runs/skewed-edge-s0-001
     """
     from fedsim.errors import InputError  # noqa: PLC0415 - beside the others
     from fedsim.experiment.record import EVENTS  # noqa: PLC0415 - keeps help fast
@@ -84,12 +80,9 @@ def _follow(path: Path, *, once: bool) -> Iterator[dict[str, object]]:
 def runs(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where runs lie.")] = Path("runs"),
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """List runs with their figures.
-
-    Example: fedsim runs --json
-    """
+    """List runs with their figures."""
     from fedsim.experiment import overview  # noqa: PLC0415 - keeps help fast
 
     found = overview.find_runs(directory)

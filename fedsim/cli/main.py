@@ -6,20 +6,23 @@ checks start without torch.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from fedsim.cli.compare import compare
 from fedsim.cli.doctor import doctor
+from fedsim.cli.examples import exit_codes, shown
 from fedsim.cli.inspect import runs, tail, trace_client
 from fedsim.cli.methods import methods
 from fedsim.cli.models import models
+from fedsim.cli.new import new
 from fedsim.cli.report import report
 from fedsim.cli.run import run
 from fedsim.cli.scenarios import check
 from fedsim.cli.shards import shards
+from fedsim.cli.speech import tinted
 from fedsim.cli.traces import traces_app
 from fedsim.cli.verify import verify
 from fedsim.errors import FedsimError, InputError
@@ -27,26 +30,35 @@ from fedsim.errors import FedsimError, InputError
 INTERRUPTED = 130
 MAX_LINE = 2000
 
+SUMMARY = "Simulate federated LoRA fine-tuning on a fleet of real devices: one clock, real training."
+
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "run": run,
+    "new": new,
+    "check": check,
+    "compare": compare,
+    "methods": methods,
+    "report": report,
+    "runs": runs,
+    "trace-client": trace_client,
+    "tail": tail,
+    "doctor": doctor,
+    "verify": verify,
+    "models": models,
+    "shards": shards,
+}
+
 app = typer.Typer(
     name="fedsim",
-    help="Simulate federated LoRA fine-tuning on a fleet of real devices: one clock, real training.",
+    help=SUMMARY,
+    epilog=exit_codes(),
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"max_content_width": 110},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts four times faster than rich panels
 )
-app.command("run")(run)
-app.command("check")(check)
-app.command("compare")(compare)
-app.command("methods")(methods)
-app.command("report")(report)
-app.command("runs")(runs)
-app.command("trace-client")(trace_client)
-app.command("tail")(tail)
-app.command("doctor")(doctor)
-app.command("verify")(verify)
-app.command("models")(models)
-app.command("shards")(shards)
+for name, command in COMMANDS.items():
+    app.command(name, epilog=shown(name))(command)
 app.add_typer(traces_app, name="traces", help="Make and inspect device traces.")
 
 
@@ -65,7 +77,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Simulate federated LoRA fine-tuning on a fleet of real devices: one clock, real training."""
+    """Take what stands before the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except FedsimError as error:
-        typer.echo(f"error: {one_line(str(error))}", err=True)
+        typer.echo(f"{tinted('error:', 'red')} {one_line(str(error))}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 

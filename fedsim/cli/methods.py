@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
+from fedsim.cli.speech import JsonOption
+
 
 def methods(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of lines.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the methods that a scenario can name, with a line and the source of each."""
     from fedsim.method.describe import describe_all  # noqa: PLC0415 - keeps help fast

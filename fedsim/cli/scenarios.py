@@ -1,4 +1,4 @@
-"""``fedsim check``: read a scenario and its traces, print what would run, run nothing."""
+"""``fedsim check``: read a scenario and its traces, say what would run or what it would do; run nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsim.cli.speech import JsonOption, QuietOption
 from fedsim.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -35,17 +36,36 @@ def overrides(assignments: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def check(scenario: ScenarioArgument, assignments: SetOption = None) -> None:
-    """Check a scenario and its trace files, and print it with every default filled in."""
+def check(
+    scenario: ScenarioArgument,
+    assignments: SetOption = None,
+    *,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Go through it without training; say how long a run takes.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Check a scenario and its trace files, and print it with every default filled in, or what it will do."""
     from fedsim.experiment.fleet import build_population  # noqa: PLC0415 - imports pandas
+    from fedsim.experiment.methods import method_of  # noqa: PLC0415 - imports torch
     from fedsim.experiment.scenario import PATH_KEYS, load_scenario  # noqa: PLC0415 - keeps help fast
 
-    resolved = load_scenario(scenario, overrides(assignments or []))
+    changes = overrides(assignments or [])
+    resolved = load_scenario(scenario, changes)
     _check_files(resolved, PATH_KEYS)
     _check_names(resolved)
+    method_of(resolved)
     for note in build_population(resolved).notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(resolved.describe(), nl=False)
+        if not quiet:
+            typer.echo(f"note: {note}", err=True)
+    if preview:
+        from fedsim.cli.preview import told  # noqa: PLC0415 - imports torch
+
+        dry = load_scenario(scenario, {**changes, "executor.kind": "stub"})
+        typer.echo(told(dry, resolved, as_json=as_json))
+    elif not quiet:
+        typer.echo(resolved.canonical_json() if as_json else resolved.describe().rstrip())
 
 
 def _check_files(scenario: "Scenario", keys: Sequence[str]) -> None:

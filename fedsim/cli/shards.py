@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from fedsim.cli.scenarios import ScenarioArgument, SetOption, overrides
+from fedsim.cli.speech import JsonOption
 
 if TYPE_CHECKING:
     from fedsim.learn.shards import ShardStatistics
@@ -18,7 +19,7 @@ SHOWN_GROUPS = 4
 def shards(
     scenario: ScenarioArgument,
     assignments: SetOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all groups of every device.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Deal the examples of a scenario to its devices, and count: examples, groups, entropy of the groups."""
     from fedsim.experiment.fleet import build_population  # noqa: PLC0415 - keeps help fast

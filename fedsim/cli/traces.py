@@ -1,10 +1,13 @@
 """``fedsim traces``: import, make, check, describe and draw traces."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedsim.cli.examples import shown
+from fedsim.cli.speech import QuietOption
 from fedsim.cli.traces_check import check
 from fedsim.cli.traces_import import import_traces
 from fedsim.cli.traces_list import list_traces
@@ -13,14 +16,8 @@ from fedsim.cli.traces_stats import stats
 from fedsim.cli.traces_write import check_target, encoded, write_all
 
 traces_app = typer.Typer(no_args_is_help=True)
-traces_app.command("import")(import_traces)
-traces_app.command("check")(check)
-traces_app.command("stats")(stats)
-traces_app.command("plot")(plot)
-traces_app.command("list")(list_traces)
 
 
-@traces_app.command("synth")
 def synth(
     out: Annotated[Path, typer.Option(help="Folder to write; must be empty or absent.")],
     devices: Annotated[int, typer.Option(min=1, help="Size of the fleet.")] = 200,
@@ -35,6 +32,7 @@ def synth(
     force: Annotated[
         bool, typer.Option("--force", help="Replace what such a run wrote there before.")
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Generate devices, availability, bandwidth and state with a seed; the same seed gives the same bytes."""
     from fedsim.experiment.recipe_source import load_recipe  # noqa: PLC0415 - keeps help fast
@@ -44,7 +42,22 @@ def synth(
     made = synth_fleet(load_recipe(recipe), devices, days, seed)
     files = encoded(made, file_format)
     if Path(recipe).is_file():
-        files["recipe.yaml"] = Path(recipe).read_bytes()
+        files[Path(recipe).name] = Path(recipe).read_bytes()  # the name that the README calls it by
     write_all(out, files)
     size_mb = sum(map(len, files.values())) / 1e6
-    typer.echo(f"wrote {len(files)} files, {size_mb:.1f} MB, for {devices} devices and {days} days: {out}")
+    if not quiet:
+        typer.echo(
+            f"wrote {len(files)} files, {size_mb:.1f} MB, for {devices} devices and {days} days: {out}"
+        )
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "import": import_traces,
+    "check": check,
+    "stats": stats,
+    "plot": plot,
+    "list": list_traces,
+    "synth": synth,
+}
+for name, command in COMMANDS.items():
+    traces_app.command(name, epilog=shown(f"traces {name}"))(command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsim.cli.speech import JsonOption, QuietOption, tinted
 from fedsim.errors import InputError, TraceError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ PathsArgument = Annotated[
     list[Path],
     typer.Argument(metavar="PATH...", help="Trace files, or folders of them; the header decides the kind."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def trace_files(paths: Sequence[Path]) -> list[Path]:
@@ -50,6 +50,7 @@ def check(
         bool, typer.Option("--strict", help="Refuse overlaps instead of joining them.")
     ] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Read trace files, say what they hold, what was mended and what looks odd.
 
@@ -65,10 +66,10 @@ def check(
         errors = _wrong_references(records)
     if as_json:
         typer.echo(json.dumps({"files": [_told(record) for record in records], "errors": errors}, indent=2))
-    else:
+    elif not quiet:
         _print(records)
     for message in errors[:-1]:
-        typer.echo(f"error: {message}", err=True)
+        typer.echo(f"{tinted('error:', 'red')} {message}", err=True)
     if errors:
         raise TraceError(errors[-1])
 

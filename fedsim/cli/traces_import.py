@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsim.cli.speech import QuietOption
 from fedsim.errors import TraceError
 from fedsim.units import parse_quantity
 
@@ -52,6 +53,7 @@ def import_traces(
     merge_gap: MergeGapOption = None,
     bin_width: BinOption = None,
     seed: SeedOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Convert published traces into canonical CSVs, each with its sidecar file."""
     from fedsim.world.importers.rows import Choices  # noqa: PLC0415 - imports pandas
@@ -63,10 +65,9 @@ def import_traces(
         seed=seed,
     )
     chosen, written = import_published(format_name, paths, out, choices, force=force)
-    if format_name != chosen.name:
-        typer.echo(f"taken for {chosen.name}")
-    for line in _report(chosen, written):
-        typer.echo(line)
+    if not quiet:
+        taken = [f"taken for {chosen.name}"] if format_name != chosen.name else []
+        typer.echo("\n".join([*taken, *_report(chosen, written)]))
     for doubt in written.doubts:
         typer.echo(f"note: {doubt}", err=True)
 

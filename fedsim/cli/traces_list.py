@@ -1,11 +1,13 @@
 """``fedsim traces list``: which recipes and which trace files are there?"""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsim.cli.speech import JsonOption
 from fedsim.cli.traces_check import ENDINGS
 from fedsim.errors import InputError, TraceError
 
@@ -19,11 +21,12 @@ def list_traces(
     folder: Annotated[Path, typer.Argument(help="Folder to search, with all folders in it.")] = Path(
         "traces"
     ),
+    as_json: JsonOption = False,
 ) -> None:
     """List the recipes that come with fedsim and the trace files under a folder."""
     from fedsim.experiment.recipe_source import load_recipe, recipe_names  # noqa: PLC0415 - imports pydantic
 
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = []
     for name in recipe_names():
         classes = load_recipe(name).classes
         rows.append((name, "recipe", f"{len(classes)} classes", "any", "Apache-2.0"))
@@ -31,6 +34,10 @@ def list_traces(
         raise TraceError(f"{folder}: expected a folder, found none; name the folder that holds the traces")
     if folder.is_dir():
         rows += list(_files(folder))
+    if as_json:
+        typer.echo(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows], indent=2))
+        return
+    rows.insert(0, HEADER)
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADER))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

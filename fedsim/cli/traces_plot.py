@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsim.cli.speech import QuietOption
 from fedsim.cli.traces_stats import DevicesOption, MergeOption, TraceArgument, read_for_figures, row_periods
 from fedsim.errors import TraceError
 
@@ -22,6 +23,7 @@ def plot(
     devices: DevicesOption = None,
     merge_gap: MergeOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Draw a trace: who is online when with the daily curve, or rates over time and their distribution."""
     from fedsim.world.draw.html import to_html  # noqa: PLC0415 - imports numpy
@@ -36,7 +38,8 @@ def plot(
         raise TraceError(f"--out {out}: expected a folder that is there; make it or choose another path")
     content = writers[out.suffix](_picture(path, against, devices, merge_gap))
     out.write_bytes(content)
-    typer.echo(f"wrote {out}, {len(content) / 1e6:.1f} MB")
+    if not quiet:
+        typer.echo(f"wrote {out}, {len(content) / 1e6:.1f} MB")
 
 
 def _picture(path: Path, against: Path | None, devices: Path | None, merge_gap: float | None) -> "Picture":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsim.cli.traces_check import ENDINGS, JsonOption
+from fedsim.cli.speech import JsonOption
+from fedsim.cli.traces_check import ENDINGS
 from fedsim.errors import TraceError
 from fedsim.units import format_seconds
 

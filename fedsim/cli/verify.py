@@ -1,10 +1,14 @@
 """``fedsim verify``: check that a run tells the truth."""
 
 import asyncio
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fedsim.cli.speech import JsonOption, QuietOption
 
 DAMAGED = 1
 
@@ -18,6 +22,8 @@ def verify(
     retrain: Annotated[
         int, typer.Option(min=0, metavar="N", help="Also train N updates again; implies --replay.")
     ] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Re-check hashes, laws and budgets of a run, over its whole record; exit code 1 if any is broken."""
     from fedsim.experiment.verify import shown  # noqa: PLC0415 - keeps help fast
@@ -28,6 +34,9 @@ def verify(
         from fedsim.experiment.retrain import retrain as train_again  # noqa: PLC0415 - imports torch
 
         asyncio.run(train_again(run, retrain, verdict))
-    typer.echo("\n".join(shown(verdict)))
+    if as_json:
+        typer.echo(json.dumps(asdict(verdict), indent=2))
+    elif verdict.findings or not quiet:
+        typer.echo("\n".join(shown(verdict)))
     if verdict.findings:
         raise typer.Exit(DAMAGED)

@@ -10,6 +10,7 @@ import torch
 from fedsim.errors import ScenarioError
 from fedsim.experiment.fleet import bound_to_fleet, build_population, shared_capacity
 from fedsim.experiment.guard import GuardedExecutor
+from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
@@ -23,10 +24,9 @@ from fedsim.learn.model import LoadedModel, ModelOptions, load_model, model_shap
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
-from fedsim.learn.trainer import ClientTrainer
+from fedsim.learn.trainer import ClientTrainer, shared_tokens
 from fedsim.learn.versions import VersionStore
 from fedsim.method.bundle import Method
-from fedsim.method.catalogue import build_method
 from fedsim.method.server import Server
 from fedsim.seeds import Seeds
 from fedsim.sim.fleet import OracleWindow, Reporter
@@ -60,6 +60,7 @@ class Experiment:
     Args:
         scenario: What was asked for.
         population: The fleet.
+        task: What is learned, dealt to the devices.
         shape: Of the model that is really trained.
         priced: The shape that bytes, memory and seconds are charged for.
         prices: Of one assignment.
@@ -77,6 +78,7 @@ class Experiment:
 
     scenario: Scenario
     population: Population
+    task: Task
     shape: ModelShape
     priced: ModelShape
     prices: Prices
@@ -118,7 +120,7 @@ def build(scenario: Scenario) -> Experiment:
     """
     torch.set_num_threads(1)  # results must not depend on how many cores there are
     seeds = Seeds(scenario.seed)
-    method = build_method(scenario.method.name, scenario.method.options)
+    method = method_of(scenario)
     population = build_population(scenario)
     loaded = load_model(scenario.model.base, scenario.model.device, _model_options(scenario))
     shape = model_shape(loaded, scenario.model.targets)
@@ -133,6 +135,7 @@ def build(scenario: Scenario) -> Experiment:
     return Experiment(
         scenario=scenario,
         population=population,
+        task=task,
         shape=shape,
         priced=priced,
         prices=prices,
@@ -190,6 +193,8 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
         deferred=scenario.training.deferred,
+        on_memory_drop=scenario.fleet.on_memory_drop,
+        partial_upload=scenario.server.upload == "progressive",
         watches_presence=scenario.record.lines == "all",
     )
 
@@ -236,6 +241,7 @@ def _real_work(
     evaluator = GlobalEvaluator(loaded, slot, store, task.held_out, evaluation_settings(scenario), clients)
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
+        shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
         setup = WorkerSetup(
             scenario.model.base, scenario.model.device, layers, task, settings, _model_options(scenario)
         )

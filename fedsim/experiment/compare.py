@@ -12,10 +12,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
-
-from scipy.stats import t as student
 
 from fedsim.errors import ScenarioError
 from fedsim.experiment.grid import (
@@ -30,12 +28,12 @@ from fedsim.experiment.grid import (
     run_cells,
     slug,
 )
-from fedsim.experiment.outcome import QUALITIES, RunOutcome, equal_end, overlap, read_outcome
+from fedsim.experiment.outcome import QUALITIES, RunOutcome, equal_end, read_outcome
+from fedsim.experiment.paired import LEVEL, cohort_overlap, interval
 from fedsim.experiment.record import write_json
 
 TABLE = "compare.csv"
 REPORT = "compare.json"
-LEVEL = 0.95
 AXES = ("time", "bytes")
 
 
@@ -53,6 +51,7 @@ class Request:
         target_loss: Loss to be reached; the reference's last one under the same seed where None.
         overrides: Dotted key -> YAML text, for every run.
         workers: Runs at once.
+        report: Whether the page that overlays the methods is written.
     """
 
     scenario: Path
@@ -64,6 +63,7 @@ class Request:
     target_loss: float | None = None
     overrides: Mapping[str, str] | None = None
     workers: int = 1
+    report: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +162,10 @@ def _check_worlds(cells: Sequence[Cell]) -> None:
 
 def _check_methods(cells: Sequence[Cell]) -> None:
     """Build every method once, so that a wrong option is told before anything runs."""
-    from fedsim.method.catalogue import build_method  # noqa: PLC0415 - imports torch
+    from fedsim.experiment.methods import method_of  # noqa: PLC0415 - imports torch
 
     for cell in {(cell.variant, cell.sweep): cell for cell in reversed(cells)}.values():
-        build_method(cell.scenario.method.name, cell.scenario.method.options)
+        method_of(cell.scenario)
 
 
 def carry_out(checked: Plan, tell: Callable[[CellEnd], None]) -> Comparison:
@@ -188,7 +188,8 @@ def carry_out(checked: Plan, tell: Callable[[CellEnd], None]) -> Comparison:
         comparison = Comparison(request, checked.reference, tuple(ends), rows, notes(checked, ends, outcomes))
         write_json(request.out / REPORT, as_json(comparison))
         _write_table(request.out / TABLE, comparison)
-        _write_pages(comparison)
+        if request.report:
+            _write_pages(comparison)
     return comparison
 
 
@@ -238,7 +239,7 @@ def paired_figures(runs: Mapping[Variant, RunOutcome], checked: Plan) -> dict[Va
                     None if place is None else run.curve.at(quality, axis, place)
                 )
             figures[f"{axis}_to_target"] = None if target is None else run.curve.reached("loss", target, axis)
-        figures["cohort_overlap"] = None if reference is None else overlap(run, reference)
+        figures["cohort_overlap"] = None if reference is None else cohort_overlap(run.asked, reference.asked)
         result[variant] = {name: value for name, value in figures.items() if value is not None}
     return result
 
@@ -264,21 +265,6 @@ def _rows(
             )
         )  # fmt: skip
     return rows
-
-
-def interval(differences: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the mean of paired differences and the half width of its 95 % interval.
-
-    Student's t with n - 1 degrees of freedom; it takes the differences as independent and roughly normal, and
-    nothing is corrected for the number of figures in a table.
-    """
-    count = len(differences)
-    if count == 0:
-        return None, None
-    if count == 1:
-        return differences[0], None
-    quantile = float(student.ppf(0.5 + LEVEL / 2.0, count - 1))
-    return fmean(differences), quantile * stdev(differences) / math.sqrt(count)
 
 
 def notes(checked: Plan, ends: Sequence[CellEnd], outcomes: Mapping[Path, RunOutcome]) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ from fedsim.method.server import ServerConfig
 from fedsim.seeds import Seeds, mix
 from fedsim.sim.fleet import Reporter
 from fedsim.sim.sharing import Direction, SharedCapacity
+from fedsim.world.eligibility import Eligibility
+from fedsim.world.energy import EnergyTable, fleet_power
 from fedsim.world.formats.availability import read_availability
+from fedsim.world.formats.energy import read_energy
 from fedsim.world.load import load_population
 from fedsim.world.make import synth_fleet
 from fedsim.world.population import Population
@@ -24,7 +27,7 @@ from fedsim.world.resample import Growth, Pairing
 from fedsim.world.trace import StepTrace
 
 MBIT = 1e6
-_KEYS = ("devices", "bandwidth", "availability", "state")
+_KEYS = ("devices", "bandwidth", "availability", "state", "energy")
 _TEMPLATES = 1000
 _DAYS = 7
 MOST_ASKED = 1000
@@ -33,12 +36,13 @@ MOST_ASKED = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Where the four tables lie; None for those that are not there."""
+    """Where the four tables and the energy coefficients lie; None for those that are not there."""
 
     devices: Path
     bandwidth: Path
     availability: Path | None
     state: Path | None
+    energy: Path | None
 
 
 def build_population(scenario: Scenario) -> Population:
@@ -58,7 +62,7 @@ def build_population(scenario: Scenario) -> Population:
     if fleet.recipe is None:
         if fleet.devices is None or fleet.bandwidth is None:
             raise scenario.error("fleet.devices", "required, or fleet.recipe")
-        files = _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state)
+        files = _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state, fleet.energy)
         return _in_cells(scenario, _load(scenario, files))
     with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
         shown = f"recipe {Path(fleet.recipe).name}: "
@@ -105,7 +109,7 @@ def shared_capacity(scenario: Scenario, population: Population) -> dict[Directio
 def _load(scenario: Scenario, files: _Files) -> Population:
     fleet = scenario.fleet
     only_devices = fleet.recipe is not None and (fleet.devices is None) != (fleet.availability is None)
-    return load_population(
+    population = load_population(
         devices=files.devices,
         bandwidth=files.bandwidth,
         availability=files.availability,
@@ -121,10 +125,19 @@ def _load(scenario: Scenario, files: _Files) -> Population:
         class_defaults={
             name: (section.memory_bytes, section.compute_flops) for name, section in fleet.classes.items()
         },
+        eligibility=Eligibility(**fleet.eligibility.model_dump()),
         growth=_growth(fleet),
         deal_availability=only_devices,
         deal_bandwidth=fleet.recipe is not None and fleet.devices is None and fleet.bandwidth is not None,
     )
+    return population if files.energy is None else _powered(population, read_energy(files.energy))
+
+
+def _powered(population: Population, table: EnergyTable) -> Population:
+    own = population.connections
+    names = [entry.trace_id for entry in own.library]
+    power = fleet_power(table, population.class_names, names, set(own.trace.tolist()))
+    return replace(population, power=power, origins=(*population.origins, table.origin))
 
 
 def _growth(fleet: FleetSection) -> Growth | None:
@@ -146,12 +159,15 @@ def _made(fleet: FleetSection, seed: int, folder: Path) -> _Files:
     )
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    whole = fleet.devices is None and fleet.bandwidth is None  # else the names are not the recipe's
+    own_energy = folder / "energy.toml" if whole and "energy.toml" in made else None
     own_state = fleet.state or _own(made, folder, "state") if fleet.devices is None else fleet.state
     return _Files(
         devices=fleet.devices or folder / "devices.csv",
         bandwidth=fleet.bandwidth or folder / "bandwidth.csv",
         availability=fleet.availability or folder / "availability.csv",
         state=own_state,
+        energy=fleet.energy or own_energy,
     )
 
 

@@ -154,7 +154,7 @@ class Journaled:
         await self._ready({request.assignment.version})
         (answer,) = await self._executor.train([request])
         self._keep_answer(request, answer)
-        return answer if isinstance(answer, Update) else update
+        return replace(update, change=answer.change) if isinstance(answer, Update) else update
 
     # --- versions ---------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedsim.experiment.shard_facts import shard_facts
 from fedsim.world.cost import Prices
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         experiment: As built.
 
     Returns:
-        JSON values: the resolved scenario and its hash, versions, CPU capability, trace files with hash and
-        sources, the fleet's classes, the model's real and priced shape, what a column costs.
+        JSON values: the resolved scenario and its hash, versions, CPU capability, traces with hash and
+        sources, the fleet's classes, a sample of their shards, the model's real and priced shape, what a
+        column costs.
     """
     scenario = experiment.scenario
     return {
@@ -45,6 +47,7 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         },
         "num_devices": experiment.population.num_devices,
         "devices_by_class": dict(sorted(Counter(experiment.population.device_classes).items())),
+        "shards": shard_facts(experiment.task, experiment.population),
         "prices": _told(experiment.prices),
         "model": experiment.shape.name,
         "num_params": experiment.shape.num_params,

@@ -87,6 +87,7 @@ class _Tally:
     phase_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     measured: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     declined: int = 0
+    wasted_bytes: int = 0
 
     def observe(self, line: Mapping[str, Any]) -> None:
         """Count one line."""
@@ -95,12 +96,22 @@ class _Tally:
             self.asked.add((int(line["version"]), int(line["client"])))
         elif event in PHASES:
             self.phase_s[event] += float(line["duration_s"])
+            self.wasted_bytes += line.get("unused_bytes", 0)
+        elif event == "settled":
+            self.wasted_bytes += _wasted(line)
         elif event == "declined":
             self.declined += 1
         elif event == "measured":
             for name, value in line["means"].items():
                 if value is not None:
                     self.measured[name].append(float(value))
+
+
+def _wasted(line: Mapping[str, Any]) -> int:
+    """Bytes of an assignment that came to nothing; none of one that was under way at the end."""
+    if line["outcome"] == "aggregated" or line["reason"] == "end of run":
+        return 0
+    return int(line["bytes_down"]) + int(line["bytes_up"])
 
 
 def read_outcome(directory: Path) -> RunOutcome:
@@ -149,12 +160,17 @@ def _costs(summary: Mapping[str, Any], tally: _Tally) -> dict[str, float | None]
         "bytes_moved": summary["bytes_down"] + summary["bytes_up"],
         "device_s": math.fsum(tally.phase_s.values()),
         "device_training_s": tally.phase_s["trained"],
+        "energy_j": (summary.get("energy_j") or {}).get("total"),
         "memory_bytes": used.get("mean_memory_bytes"),
         "bytes_used_share": (used.get("download_bytes") or {}).get("mean"),
         "memory_used_share": (used.get("memory_bytes") or {}).get("mean"),
         "seconds_used_share": (used.get("seconds") or {}).get("mean"),
         "assignments": settled,
         "declined": tally.declined,
+        "wasted_bytes": tally.wasted_bytes,
+        "updates_per_hour": outcomes.get("aggregated", 0) / (summary["virtual_s"] / 3600.0)
+        if summary["virtual_s"]
+        else None,
         **{name: count / settled if settled else None for name, count in shares.items()},
     }
 
@@ -170,19 +186,6 @@ def _read_curve(path: Path) -> Curve:
             for quality in QUALITIES
         },
     )
-
-
-def overlap(left: RunOutcome, right: RunOutcome) -> float | None:
-    """Share of clients that both runs asked at the same version, over the versions that both made.
-
-    Returns:
-        Mean over versions of intersection over union; None where no version is in both.
-    """
-    shares = []
-    for version in sorted({version for version, _ in left.asked} & {version for version, _ in right.asked}):
-        both = [{client for at, client in run.asked if at == version} for run in (left, right)]
-        shares.append(len(both[0] & both[1]) / len(both[0] | both[1]))
-    return fmean(shares) if shares else None
 
 
 def equal_end(curves: Sequence[Curve], axis: str) -> float | None:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from fedsim.errors import ScenarioError, TraceError
 from fedsim.experiment.explain import message_of
 from fedsim.experiment.sections import Count, Positive, PositiveDuration, Section, Word
-from fedsim.experiment.yaml_source import nearest, read_source
+from fedsim.experiment.yaml_source import Source, merge, nearest, read_source
 from fedsim.world.calibration import (
     LEVELS,
     NETWORKS,
@@ -26,7 +26,7 @@ from fedsim.world.calibration import (
     Presence,
 )
 from fedsim.world.recipe import ClassRecipe, LibraryPart, Recipe
-from fedsim.world.synth import Disturbance
+from fedsim.world.synth import Battery, Disturbance
 
 _Value = TypeVar("_Value")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,12 +41,18 @@ class PresenceSection(Section):
         diurnal: 1.4 is that of measured phones, 0 is none, a negative one is awake by day.
         ln_sd: Spread of the log of the switching rate from stay to stay.
         changes_per_h: Switching rate; smaller means longer stays.
+        short_share: Share of stays and absences that are short ones.
+        short_factor: By how much faster these end.
+        short_ln_sd: Spread of the log of the switching rate among them.
     """
 
     online: Annotated[list[Positive], Field(min_length=2, max_length=2)]
     diurnal: Annotated[float, Field(ge=-5, le=5)] = 1.4
     ln_sd: Spread = 0.8
     changes_per_h: Positive = 1.0
+    short_share: Share = 0.0
+    short_factor: Positive = 1.0
+    short_ln_sd: Spread = 0.0
 
 
 class FamilySection(Section):
@@ -74,6 +80,14 @@ class DisturbanceSection(Section):
     share: Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
+class BatterySection(Section):
+    """How a battery fills and empties, for the state file; `charging` names the presence of its charger."""
+
+    charging: Word
+    hours_to_full: Positive = 2.5
+    hours_to_empty: Positive = 20.0
+
+
 class ClassSection(Section):
     """One class of devices; see `ClassRecipe`."""
 
@@ -88,6 +102,8 @@ class ClassSection(Section):
     gflops_ln_sd: Spread = 0.35
     memory_ln_sd: Spread = 0.06
     compute_w: Positive | None = None
+    battery_use: BatterySection | None = None
+    on_wifi: Word | None = None
 
 
 class LibrarySection(Section):
@@ -99,7 +115,7 @@ class LibrarySection(Section):
 
 
 class RecipeSection(Section):
-    """A recipe file.
+    """A recipe file; `extends` in it names another one that it is laid over.
 
     Args:
         zones: Hours from UTC -> share.
@@ -135,8 +151,7 @@ def load_recipe(name: str) -> Recipe:
         TraceError: If there is no such recipe, or with the line of what is wrong in it.
     """
     if name in recipe_names():
-        path = Path(str(files("fedsim.experiment") / "recipes" / f"{name}.yaml"))
-        return _recipe(name, path)
+        return _recipe(name, _own_path(name))
     if not name.endswith((".yaml", ".yml")):
         near = nearest(name, recipe_names())
         raise TraceError(
@@ -148,7 +163,7 @@ def load_recipe(name: str) -> Recipe:
 
 def _recipe(name: str, path: Path) -> Recipe:
     try:
-        source = read_source(path)
+        source = _with_parent(read_source(path), path)
         section = RecipeSection.model_validate(source.values)
     except ScenarioError as error:
         raise TraceError(str(error)) from None
@@ -160,6 +175,27 @@ def _recipe(name: str, path: Path) -> Recipe:
         return _made(name, section)
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from None
+
+
+def _with_parent(child: Source, path: Path) -> Source:
+    """Lay a recipe over the one that it extends: one that comes with fedsim, or another file."""
+    name = child.values.pop("extends", None)
+    if name is None:
+        return child
+    where = f"{child.places['extends',]}: extends"
+    if not isinstance(name, str):
+        raise ScenarioError(f"{where}: expected the name or the path of a recipe")
+    parent_path = _own_path(name) if name in recipe_names() else path.parent / name
+    if not parent_path.is_file():
+        raise ScenarioError(f"{where}: no such recipe: {name}; known: {', '.join(recipe_names())}, or a file")
+    parent = read_source(parent_path)
+    if "extends" in parent.values:
+        raise ScenarioError(f"{where}: {name} extends another one; one level is allowed")
+    return merge(parent, child)
+
+
+def _own_path(name: str) -> Path:
+    return Path(str(files("fedsim.experiment") / "recipes" / f"{name}.yaml"))
 
 
 def _made(name: str, section: RecipeSection) -> Recipe:
@@ -187,7 +223,13 @@ def _known(where: str, name: str, known: Mapping[str, _Value]) -> _Value:
 
 def _presence(section: PresenceSection) -> Presence:
     return Presence(
-        (section.online[0], section.online[1]), section.diurnal, section.ln_sd, section.changes_per_h
+        beta=(section.online[0], section.online[1]),
+        diurnal=section.diurnal,
+        ln_sd=section.ln_sd,
+        rate_per_h=section.changes_per_h,
+        short_share=section.short_share,
+        short_factor=section.short_factor,
+        short_ln_sd=section.short_ln_sd,
     )
 
 
@@ -226,7 +268,18 @@ def _class(key: str, section: ClassSection, presences: Mapping[str, Presence]) -
         gflops_ln_sd=section.gflops_ln_sd,
         memory_ln_sd=section.memory_ln_sd,
         compute_w=section.compute_w,
+        battery_use=_battery(key, section.battery_use, presences),
+        on_wifi=None
+        if section.on_wifi is None
+        else _known(f"classes.{key}.on_wifi", section.on_wifi, presences),
     )
+
+
+def _battery(key: str, section: BatterySection | None, presences: Mapping[str, Presence]) -> Battery | None:
+    if section is None:
+        return None
+    charging = _known(f"classes.{key}.battery_use.charging", section.charging, presences)
+    return Battery(charging, section.hours_to_full, section.hours_to_empty)
 
 
 def _disturbance(section: DisturbanceSection | None) -> Disturbance | None:

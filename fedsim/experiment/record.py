@@ -145,6 +145,8 @@ class Tally:
         bytes_down: Bytes that reached clients, over settled assignments.
         bytes_up: Bytes that left clients, over settled assignments.
         events: Event -> lines.
+        energy_j: Phase -> joules, over settled assignments; empty where nothing is known.
+        lost_j: Of these, joules of assignments that were not aggregated.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -153,6 +155,8 @@ class Tally:
     bytes_up: int = 0
     events: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
+    energy_j: dict[str, float] = field(default_factory=dict)
+    lost_j: float = 0.0
 
     def observe(self, time_s: float, event: str, fields: Mapping[str, object]) -> None:
         """Count one line."""
@@ -170,6 +174,18 @@ class Tally:
             self.by_class[str(fields["device_class"])] += 1
         self.bytes_down += _integer(fields["bytes_down"])
         self.bytes_up += _integer(fields["bytes_up"])
+        spent = cast("Mapping[str, float]", fields.get("energy_j", {}))
+        for phase, joules in spent.items():
+            self.energy_j[phase] = self.energy_j.get(phase, 0.0) + joules
+        if outcome != "aggregated":
+            self.lost_j += sum(spent.values())
+
+    @property
+    def energy(self) -> dict[str, float] | None:
+        """Joules by phase, in all and lost; None where the fleet has no coefficients or nobody was asked."""
+        if not self.energy_j:
+            return None
+        return {**self.energy_j, "total": sum(self.energy_j.values()), "lost": self.lost_j}
 
 
 class Lines:

@@ -280,6 +280,7 @@ def summary(result: Result) -> dict[str, object]:
         "aggregated_by_class": dict(result.tally.by_class),
         "bytes_down": result.tally.bytes_down,
         "bytes_up": result.tally.bytes_up,
+        "energy_j": result.tally.energy,
         "utilisation": dict(result.utilisation),
         "fairness": dict(result.fairness),
         "first": result.evaluations[0] if result.evaluations else None,

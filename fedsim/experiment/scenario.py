@@ -46,6 +46,7 @@ PATH_KEYS = (
     "fleet.bandwidth",
     "fleet.availability",
     "fleet.state",
+    "fleet.energy",
     "fleet.recipe",
 )
 NAME_OR_PATH = ("model.base", "fleet.recipe")

@@ -77,7 +77,7 @@ class DeviceClassSection(Section):
     """What a device of a class has where its row in the device file says nothing.
 
     Args:
-        memory_bytes: YAML ``memory``.
+        memory_bytes: Free memory, YAML ``memory``.
         compute_flops: Effective training rate, YAML ``compute``.
         initial_down_mbps: First guess of the server about downloads.
         initial_up_mbps: First guess of the server about uploads.
@@ -126,6 +126,23 @@ class CellsSection(Section):
     up_mbps: Positive | None = None
 
 
+class EligibilitySection(Section):
+    """When a device that is there may take part: all rules that are set must hold.
+
+    What a device does is read from the columns of the availability file, else from the events of the state
+    file. A device without battery is on the charger and full unless events say otherwise.
+
+    Args:
+        charging: Only on the charger.
+        unmetered: Only on Wi-Fi.
+        min_battery: Only with at least so many percent.
+    """
+
+    charging: bool = False
+    unmetered: bool = False
+    min_battery: Annotated[float, Field(gt=0, le=100)] | None = None
+
+
 class FleetSection(Section):
     """The devices and the traces they follow: files, a recipe that makes what no file gives, or both.
 
@@ -143,6 +160,8 @@ class FleetSection(Section):
         bandwidth_scale: Factor on every rate.
         latency_s: One-way delay of each transfer, YAML ``latency``.
         on_interrupt: What leaving mid-work means.
+        on_memory_drop: What too little memory for a plan under training means: the work is lost, or its steps
+            begin again with fewer trained columns.
         classes: Defaults per device class.
         recipe: Name of a recipe, or a YAML file (written with a leading ``.``, ``/`` or ``~``).
         recipe_days: Length of its availability and state, 7 by default.
@@ -154,12 +173,17 @@ class FleetSection(Section):
         time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
         bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
         cells: Cells that devices share; each has its link to itself where None.
+        energy: Coefficients of energy per class and network; the record then tells joules per assignment. A
+            recipe that makes both devices and links gives its own.
+        eligibility: Who may take part at all.
     """
 
     devices: FilePath | None = None
     bandwidth: FilePath | None = None
     availability: FilePath | None = None
     state: FilePath | None = None
+    energy: FilePath | None = None
+    eligibility: EligibilitySection = EligibilitySection()
     start_s: Duration = Field(default=0.0, alias="start")
     availability_policy: Literal["error", "always", "never"] = "error"
     merge_gap_s: Duration | None = Field(default=None, alias="merge_gap")
@@ -168,6 +192,7 @@ class FleetSection(Section):
     bandwidth_scale: Positive = 1.0
     latency_s: Duration = Field(default=0.05, alias="latency")
     on_interrupt: Literal["drop", "pause"] = "drop"
+    on_memory_drop: Literal["drop", "shrink"] = "drop"
     classes: dict[Word, DeviceClassSection] = {}
     recipe: Word | None = None
     recipe_days: Annotated[int, Field(ge=1, le=366)] | None = None
@@ -181,7 +206,12 @@ class FleetSection(Section):
 
 
 class MethodSection(Section):
-    """Which method decides, and its own options, which the method checks itself."""
+    """Which method decides.
+
+    Args:
+        name: One of those that `fedsim methods` lists.
+        options: The method's own, which it checks itself.
+    """
 
     name: Word = "fedhera"
     options: Annotated[dict[str, Any], BeforeValidator(_read_options)] = {}
@@ -256,6 +286,11 @@ class CostSection(Section):
     Args:
         model: ``roofline`` counts operations and bytes; ``paper`` takes the constants of the published
             FedHera code, under which the other values have no effect.
+        base_bytes: Bytes per weight of the frozen base.
+        factor_bytes: Bytes per number of an adapter on the device.
+        grad_bytes: Bytes of gradient per trained number.
+        optimizer_bytes: Bytes of optimizer state per trained number.
+        activation_bytes: Bytes per number of an activation that is kept for the backward pass.
     """
 
     model: Literal["roofline", "paper"] = "roofline"

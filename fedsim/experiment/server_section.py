@@ -17,12 +17,14 @@ class StalenessSection(Section):
         exponent: 0.5 by default. Only with ``polynomial``.
         slope: 10 by default. Only with ``hinge``.
         grace: 4 by default. Only with ``hinge``.
+        subspace: Whether only what of an update lies outside the newest basis counts less. Not ``constant``.
     """
 
     kind: Literal["constant", "polynomial", "hinge"] = "polynomial"
     exponent: Annotated[float, Field(ge=0)] | None = None
     slope: Positive | None = None
     grace: Annotated[int, Field(ge=0)] | None = None
+    subspace: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +78,10 @@ class ServerSection(Section):
         egress_mbps: What the server sends to all clients together; without limit where None.
         ingress_mbps: What it receives from all together; without limit where None.
         progress_every_s: How often a downloading client reports, YAML ``progress_every``.
+        delivery: Whether a plan is made for the bytes that the window should carry, or columns are streamed
+            until the window closes and clients train with what has come.
+        upload: Whether an update must come whole, or what has come when its upload is cut counts.
+        safety_margin: Share of deadline and window that plans leave unused.
     """
 
     pacing: Literal["sync", "semi_sync", "buffered", "async"] = "sync"
@@ -99,6 +105,9 @@ class ServerSection(Section):
     egress_mbps: Positive | None = None
     ingress_mbps: Positive | None = None
     progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")
+    delivery: Literal["planned", "progressive"] = "planned"
+    upload: Literal["whole", "progressive"] = "whole"
+    safety_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -158,3 +167,5 @@ def _staleness_misfits(staleness: StalenessSection) -> Iterator[tuple[str, str]]
             yield f"server.staleness.{name}", f"has no effect on {staleness.kind} staleness; leave it out"
         if value is None and staleness.kind == user:
             yield f"server.staleness.{name}", "expected a number, got nothing"
+    if staleness.subspace and staleness.kind == "constant":
+        yield "server.staleness.subspace", "has no effect on constant staleness; leave it out"

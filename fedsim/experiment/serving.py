@@ -35,6 +35,11 @@ def server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Pric
         raise scenario.error(
             "server.pacing", f"the method {method.name} needs sync, got {server.pacing}: {method.sync_only}"
         )
+    _check_transfers(scenario, method)
+    if pacing.mixing is not None and pacing.mixing.subspace and method.no_subspace:
+        raise scenario.error(
+            "server.staleness.subspace", f"the method {method.name} needs false: {method.no_subspace}"
+        )
     return ServerConfig(
         method=method,
         pacing=pacing,
@@ -49,7 +54,25 @@ def server_config(scenario: Scenario, seeds: Seeds, method: Method, prices: Pric
         replan_threshold=server.replan_threshold,
         evaluate_every=scenario.evaluation.every,
         stop=StopRule(stop.rounds, stop.target_loss),
+        progressive=server.delivery == "progressive",
+        partial_upload=server.upload == "progressive",
+        safety_margin=server.safety_margin,
     )
+
+
+def _check_transfers(scenario: Scenario, method: Method) -> None:
+    """Refuse a method that cannot make use of a part of a transfer."""
+    server = scenario.server
+    if server.delivery == "progressive" and method.streaming.order is None:
+        raise scenario.error(
+            "server.delivery",
+            f"the method {method.name} needs planned, got progressive: {method.streaming.refusal}",
+        )
+    if server.upload == "progressive" and method.needs_whole_uploads:
+        raise scenario.error(
+            "server.upload",
+            f"the method {method.name} needs whole, got progressive: {method.needs_whole_uploads}",
+        )
 
 
 def build_pacing(server: ServerSection) -> Pacing:
@@ -75,7 +98,9 @@ def build_pacing(server: ServerSection) -> Pacing:
 def _mixing(server: ServerSection) -> Mixing:
     section = server.staleness
     given = {} if section is None else section.model_dump(exclude_none=True)
-    return Mixing(StalenessRule(**given), server.max_staleness, server.server_learning_rate or 1.0)
+    subspace = bool(given.pop("subspace", False))
+    rate = server.server_learning_rate or 1.0
+    return Mixing(StalenessRule(**given), server.max_staleness, rate, subspace)
 
 
 def _rates(scenario: Scenario) -> RateRule:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsim.method.estimate import NO_DEADLINE_S
+from fedsim.method.estimate import NO_DEADLINE_S, UNLIMITED
 from fedsim.method.messages import RankPlan
 from fedsim.world.cost import Prices
 
@@ -43,6 +43,9 @@ ASSIGNMENT: dict[str, Any] = {
     "reason": None,
     "bytes_down": 0,
     "bytes_up": 0,
+    "download_j": None,
+    "train_j": None,
+    "upload_j": None,
     "weight": None,
     "staleness": None,
     "loss": None,
@@ -230,6 +233,7 @@ class _Gathering:
         row = self.assignments[line["assignment"]]
         told = ("outcome", "phase", "reason", "plan", "bytes_down", "bytes_up")
         row |= {key: line[key] for key in told if key in line}
+        row |= {f"{phase}_j": joules for phase, joules in line.get("energy_j", {}).items()}
         row["settled_at_s"] = line["time_s"]
 
     # --- versions ---------------------------------------------------------------------------------------
@@ -321,7 +325,8 @@ def _with_plans(table: pd.DataFrame, plans: dict[int, RankPlan], prices: Prices 
     )
     granted_s = table["budget_seconds"].where(table["budget_seconds"] < NO_DEADLINE_S)
     table["planned_s"] = seconds
-    table["used_download"] = table["planned_bytes_down"] / table["budget_download_bytes"]
+    granted_bytes = table["budget_download_bytes"].where(table["budget_download_bytes"] < UNLIMITED)
+    table["used_download"] = table["planned_bytes_down"] / granted_bytes.where(granted_bytes > 0)
     table["used_memory"] = table["memory_bytes"] / table["budget_memory_bytes"]
     table["used_seconds"] = seconds / granted_s
     return table

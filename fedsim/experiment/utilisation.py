@@ -4,11 +4,12 @@ The base model and its activations count: they are what a device must carry befo
 wants the truth of a link or a deadline reads outcomes; this says how well plans fill what the server granted.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedsim.method.estimate import NO_DEADLINE_S
+from fedsim.method.estimate import NO_DEADLINE_S, UNLIMITED
 from fedsim.method.messages import RankPlan
 from fedsim.world.cost import Prices
 
@@ -46,7 +47,8 @@ class Utilisation:
         self._used.append((used["download_bytes"], used["memory_bytes"], used["seconds"]))
         for name, values in self._shares.items():
             granted = budget[name]
-            if granted > 0.0 and not (name == "seconds" and granted >= NO_DEADLINE_S):
+            unbounded = {"seconds": NO_DEADLINE_S, "download_bytes": UNLIMITED}.get(name, math.inf)
+            if 0.0 < granted < unbounded:
                 values.append(used[name] / granted)
 
     def summary(self) -> dict[str, object]:

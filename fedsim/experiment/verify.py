@@ -158,6 +158,8 @@ class _Flight:
     received: tuple[int, ...] | None = None
     plan: RankPlan | None = None
     bytes_down: int | None = None
+    unused_bytes: int = 0
+    is_shrunk: bool = False
     bytes_up: int | None = None
 
 
@@ -244,15 +246,17 @@ class Audit:
         flight = self._flights[fields["assignment"]]
         flight.budget = {**fields["budget"], **fields["ahead"]}
         flight.received = tuple(fields["received"])
+        flight.is_shrunk = flight.stage == _ORDER["training_started"]
         yield from self._within(fields["assignment"], flight, self._plans[fields["new_plan"]])
 
     def _training_started(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
         flight.plan = self._plans[fields["plan"]]
         yield from self._within(fields["assignment"], flight, flight.plan)
-        if self.prices is not None and flight.bytes_down != self.prices.bytes_down(flight.plan):
+        used = None if flight.bytes_down is None else flight.bytes_down - flight.unused_bytes
+        if self.prices is not None and used != self.prices.bytes_down(flight.plan):
             yield (
-                f"assignment {fields['assignment']} received {flight.bytes_down} bytes, "
+                f"assignment {fields['assignment']} received {used} bytes that are of use, "
                 f"its plan costs {self.prices.bytes_down(flight.plan)}"
             )
 
@@ -266,8 +270,10 @@ class Audit:
                 yield f"assignment {number} costs {used:g} {name}, its budget has {flight.budget[name]:g}"
 
     def _downloaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
-        self._flights[fields["assignment"]].bytes_down = fields["bytes"]
-        yield from ()
+        flight, unused = self._flights[fields["assignment"]], fields.get("unused_bytes", 0)
+        flight.bytes_down, flight.unused_bytes = fields["bytes"], unused
+        if self.prices is not None and not 0 <= unused < self.prices.down_bytes.max():
+            yield f"assignment {fields['assignment']} was cut {unused} bytes into a column"
 
     def _uploaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
@@ -275,12 +281,25 @@ class Audit:
         self._busy.discard(flight.client)
         if self.prices is not None and flight.plan is not None:
             cost = self.prices.bytes_up(flight.plan)
-            if fields["bytes"] != cost:
+            if "cut" in fields:
+                yield from self._part(fields, flight.plan, cost)
+            elif fields["bytes"] != cost:
                 yield f"assignment {fields['assignment']} sent {fields['bytes']} bytes, its plan costs {cost}"
+
+    def _part(self, fields: Mapping[str, Any], plan: RankPlan, cost: int) -> Iterator[str]:
+        """A part of an update has one column at least, whichever came first, and not all of them."""
+        prices = self.prices.up_bytes.tolist() if self.prices is not None else []
+        least = max((size for size, rank in zip(prices, plan.trained, strict=True) if rank), default=0)
+        if not least <= fields["bytes"] <= cost:
+            yield (
+                f"assignment {fields['assignment']} sent {fields['bytes']} bytes of an update of {cost}, "
+                f"of which {least} are of use"
+            )
 
     def _phase(self, event: str, fields: Mapping[str, Any]) -> Iterator[str]:
         flight = self._flights[fields["assignment"]]
-        if _ORDER[event] != flight.stage + 1:
+        again = event == "training_started" and flight.stage == _ORDER[event] and flight.is_shrunk
+        if _ORDER[event] != flight.stage + 1 and not again:
             yield f"assignment {fields['assignment']}: {event} out of order"
         flight.stage = _ORDER[event]
 

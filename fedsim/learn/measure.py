@@ -112,7 +112,11 @@ class DriftGauge:
         """Make the next version, and measure the updates that make it where the sample asks for it."""
         if (version + 1) % self._settings.every:
             return await self._store.aggregate(version, updates, weights)
-        usable = [update for update in updates if update.change is not None and is_finite(update.change)]
+        usable = [
+            self._store.arrived(update)
+            for update in updates
+            if update.change is not None and is_finite(update.change)
+        ]
         by_assignment, cross_client = await self._measure_updates(usable)
         combined = await self._store.aggregate(version, updates, weights)
         means = mean_figures(by_assignment.values(), self._settings.figures)

@@ -114,10 +114,11 @@ class ShardStatistics:
 
 def shard_statistics(task: Task) -> list[ShardStatistics]:
     """Count what every client of a task holds."""
-    return [_statistics(client, task) for client in range(task.num_clients)]
+    return [statistics_of(client, task) for client in range(task.num_clients)]
 
 
-def _statistics(client: int, task: Task) -> ShardStatistics:
+def statistics_of(client: int, task: Task) -> ShardStatistics:
+    """Count what one client of a task holds."""
     counts = Counter(example.group for example in task.shard(client))
     shares = np.array(list(counts.values()), dtype=np.float64) / counts.total()
     entropy = max(0.0, -float((shares * np.log2(shares)).sum()))

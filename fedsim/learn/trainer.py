@@ -1,11 +1,13 @@
 """Who trains the clients of one process? One frozen base, one slot, one shard after the other."""
 
 from collections import OrderedDict
+from typing import Any
 
-from fedsim.learn.data import Task
+from fedsim.learn.data import FixedTask, Task
 from fedsim.learn.encode import Encoded, encode
 from fedsim.learn.model import LoadedModel
 from fedsim.learn.peft_bridge import AdapterSlot
+from fedsim.learn.token_store import TokenTable, token_table
 from fedsim.learn.train import LocalRun, Trained, TrainingSettings, train_local
 from fedsim.method.bundle import Payload
 
@@ -29,6 +31,7 @@ class ClientTrainer:
         self._slot = slot
         self._task = task
         self._settings = settings
+        self._tokens = shared_tokens(loaded.tokenizer, task, settings.max_length)
         self._shards: OrderedDict[int, list[Encoded]] = OrderedDict()
 
     def train(self, client: int, payload: Payload, run: LocalRun) -> Trained:
@@ -47,11 +50,29 @@ class ClientTrainer:
         )
 
     def _shard(self, client: int) -> list[Encoded]:
-        """Tokenise a shard, and keep the ones used last."""
+        """Make a shard of tokens, and keep the ones used last."""
         if client not in self._shards:
-            examples = self._task.shard(client)
-            self._shards[client] = encode(self._tokenizer, examples, self._settings.max_length)
+            self._shards[client] = self._made(client)
         self._shards.move_to_end(client)
         while len(self._shards) > _KEPT_SHARDS:
             self._shards.popitem(last=False)
         return self._shards[client]
+
+    def _made(self, client: int) -> list[Encoded]:
+        if self._tokens is not None and isinstance(self._task, FixedTask):
+            return self._tokens.rows(self._task.members[client])
+        return encode(self._tokenizer, self._task.shard(client), self._settings.max_length)
+
+
+def shared_tokens(tokenizer: Any, task: Task, max_length: int) -> TokenTable | None:
+    """Open the tokens of a task on files, which all processes and later runs share; None for generated data.
+
+    Args:
+        tokenizer: Cuts the texts.
+        task: Its training examples.
+        max_length: Longer ones are cut.
+
+    Raises:
+        StorageError: If they are made now and cannot be written.
+    """
+    return token_table(tokenizer, task.examples, max_length) if isinstance(task, FixedTask) else None

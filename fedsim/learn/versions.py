@@ -9,6 +9,7 @@ from fedsim.lora.factors import Adapter, is_finite
 from fedsim.method.bundle import Combined, Method, Payload, State, column_seed
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import TrainRequest, Update
+from fedsim.method.partial import arrived, arrived_ranks
 from fedsim.world.shape import LayerShape
 
 
@@ -64,10 +65,18 @@ class VersionStore:
     async def aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
         """Make version ``version + 1``.
 
-        Updates without tensors or with non-finite ones are set aside, and their weight goes to the others in
-        proportion. Where none is left, the new version equals the old one.
+        Updates without tensors or with non-finite ones are set aside, and their share goes to the others in
+        proportion; discounts stay as they are. Where none is left, the new version equals the old one.
         """
         return await asyncio.to_thread(self._aggregate, version, updates, weights)
+
+    def arrived(self, update: Update) -> Update:
+        """Return an update without what was not sent; one that came whole stays as it is."""
+        if update.sent is None:
+            return update
+        state = self.state(update.base_version)
+        payload = self._method.redistribute(state, update.plan, column_seed(state, update.assignment))
+        return arrived(update, payload.prefix, state.shapes)
 
     def release(self, version: int) -> None:
         """Forget a version that nobody refers to."""
@@ -76,20 +85,26 @@ class VersionStore:
 
     def _aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
         state = self.state(version)
+        updates = [self.arrived(update) if _is_usable(update) else update for update in updates]
         failed = {update.assignment: "non-finite update" for update in updates if not _is_usable(update)}
         kept = [pair for pair in zip(updates, weights, strict=True) if pair[0].assignment not in failed]
-        total, left = sum(weights), sum(weight for _, weight in kept)
+        left = sum(weight for _, weight in kept)
         if not kept or left <= 0.0:
             self._states[version + 1] = replace(state, version=version + 1)
             return Combined(self.spectrum(version + 1), {}, failed)
         good = [update for update, _ in kept]
-        scaled = [weight * total / left if failed else weight for _, weight in kept]
+        scaled = [(weight / left if failed else weight) * update.discount for update, weight in kept]
         earlier = {update.base_version: self.state(update.base_version) for update in good}
         alignments = self._method.align(state, good, scaled, earlier)
         self._states[version + 1] = self._method.aggregate(state, good, scaled, earlier)
         prune = self._method.prune
         pruned = {} if prune is None else prune(state, good, earlier)
-        return Combined(self.spectrum(version + 1), alignments, failed, pruned=pruned)
+        cut = {
+            update.assignment: arrived_ranks(update, state.shapes)
+            for update in good
+            if update.arrived is not None
+        }
+        return Combined(self.spectrum(version + 1), alignments, failed, pruned=pruned, arrived=cut)
 
 
 def _is_usable(update: Update) -> bool:

@@ -66,6 +66,12 @@ def truncate(factors: Factors, rank: int) -> Factors:
     return columns(factors, 0, rank)
 
 
+def pick(factors: Factors, chosen: Sequence[int]) -> Factors:
+    """Return the listed columns, in this order."""
+    index = torch.tensor(list(chosen), dtype=torch.long)
+    return Factors(lora_a=factors.lora_a[index], lora_b=factors.lora_b[:, index])
+
+
 def pad(factors: Factors, rank: int) -> Factors:
     """Append zero columns up to `rank`; the product does not change.
 

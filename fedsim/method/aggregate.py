@@ -16,9 +16,10 @@ import torch
 from fedsim.errors import ProtocolError
 from fedsim.lora.basis import Basis, balanced, compact_svd, scaled
 from fedsim.lora.drift import clipped_cosine, grams
-from fedsim.lora.factors import Adapter, Factors, add, columns, moved, stack, truncate, zeros
+from fedsim.lora.factors import Adapter, Factors, add, columns, moved, pick, stack, truncate, zeros
 from fedsim.method.bundle import BasisState
 from fedsim.method.messages import Update
+from fedsim.method.partial import columns_that_count
 from fedsim.seeds import Seeds
 from fedsim.world.shape import LayerShape
 
@@ -51,17 +52,23 @@ def received_columns(state: BasisState, layer: LayerShape, rank: int) -> Factors
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Contribution:
-    """One client's part in one layer: what it received, what it changed, and its weight."""
+    """One client's part in one layer.
+
+    Args:
+        version: That it started from.
+        weight: Of all of its change.
+        start: Its columns as they were.
+        change: Of them.
+        columns: Which columns they are.
+        spared: Weight, on top, of what of its change lies in the newest basis.
+    """
 
     version: int
     weight: float
     start: Factors
     change: Factors
-
-    @property
-    def rank(self) -> int:
-        """Trained columns."""
-        return self.change.rank
+    columns: frozenset[int]
+    spared: float
 
 
 def aggregate(
@@ -80,6 +87,7 @@ def aggregate(
         state: The version to replace.
         updates: Changes of trained prefixes, relative to the version each was dispatched with.
         weights: One per update, the same for all layers; their sum is 1, or less where staleness discounts.
+            An update with a damping below 1 counts in full only as far as it lies in the newest basis.
         earlier: Older versions by number.
         max_rank: Most columns kept per layer.
 
@@ -213,7 +221,18 @@ def _contribution(
     """Look up what one client started from and changed in one layer."""
     trained = update.plan.trained[index]
     start = received_columns(version_of(versions, update.base_version), layer, trained)
-    return _Contribution(update.base_version, weight, start, change_of(update, layer, trained))
+    change = change_of(update, layer, trained)
+    came = columns_that_count(update, layer, trained)
+    if len(came) < trained:
+        start, change = pick(start, came), pick(change, came)
+    return _Contribution(
+        update.base_version,
+        weight * update.damping,
+        start,
+        change,
+        frozenset(came),
+        weight * (1.0 - update.damping),
+    )
 
 
 def _next_basis(
@@ -231,7 +250,31 @@ def _next_basis(
     ]
     for part in parts:
         stacks.append(weighted(add(part.start, part.change), part.weight))
+    stacks += _inside(versions[current].basis[layer.name], parts)
     return compact_svd(stack(stacks), max_rank)
+
+
+def _inside(basis: Basis, parts: Sequence[_Contribution]) -> list[Factors]:
+    """Return ``U (sum_i w_i U^T D_i V) V^T``: the part of old updates that is not damped.
+
+    All of them share one small core, so they add no more columns than the basis has.
+    """
+    old = [part for part in parts if part.spared > 0.0]
+    if not old or not basis.rank:
+        return []
+    core = torch.zeros(basis.rank, basis.rank, dtype=torch.float64)
+    for part in old:
+        move = moved(part.start, part.change)
+        left, right = basis.u.double().T @ move.lora_b.double(), move.lora_a.double() @ basis.vh.double().T
+        core += part.spared * left @ right
+    u, sigma, vh = torch.linalg.svd(core)
+    root, dtype = sigma.sqrt(), basis.u.dtype
+    return [
+        Factors(
+            lora_a=(root[:, None] * vh).to(dtype) @ basis.vh,
+            lora_b=basis.u @ (u * root).to(dtype),
+        )
+    ]
 
 
 def _uncovered(basis: Basis, parts: Sequence[_Contribution], version: int) -> Factors:
@@ -243,7 +286,7 @@ def _uncovered(basis: Basis, parts: Sequence[_Contribution], version: int) -> Fa
     total = math.fsum(part.weight for part in parts)
     spare = 0.0 if abs(1.0 - total) <= _WHOLE else 1.0 - total
     share = [
-        spare + math.fsum(part.weight for part in parts if part.version != version or part.rank <= k)
+        spare + math.fsum(part.weight for part in parts if part.version != version or k not in part.columns)
         for k in range(basis.rank)
     ]
     return _weighted(basis, share)
@@ -252,7 +295,7 @@ def _uncovered(basis: Basis, parts: Sequence[_Contribution], version: int) -> Fa
 def _taken_back(basis: Basis, parts: Sequence[_Contribution], version: int) -> Factors:
     """Return ``- U diag(c_k sigma_k) V^T`` for the clients of an earlier version."""
     covered = [
-        math.fsum(part.weight for part in parts if part.version == version and part.rank > k)
+        math.fsum(part.weight for part in parts if part.version == version and k in part.columns)
         for k in range(basis.rank)
     ]
     taken = _weighted(basis, covered)

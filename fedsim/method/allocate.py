@@ -156,7 +156,7 @@ def allocate(
         FedHera, ICML 2026, water-filling of r_tot and r_train; three budgets and the seed are fedsim's own.
     """
     offered = Offered.of(spectrum, prices, rule) if offered is None else offered
-    floor = _highest_floor(rule) if fresh_rank is None else min(fresh_rank, rule.rank_cap)
+    floor = _floor(fresh_rank, rule)
     if len(budgets) == 1 and offered.table is not None and offered.lowest >= floor:
         plan = offered.table.plan(budgets[0])
         if plan is not None:
@@ -175,38 +175,74 @@ def allocate(
 
 def replan(
     spectrum: Spectrum,
-    budget: Budget,
+    budgets: Sequence[Budget],
     prices: Prices,
-    received: tuple[int, ...],
+    received: Sequence[tuple[int, ...]],
+    fresh_rank: int | None,
     rule: AllocationRule,
     offered: Offered | None = None,
-) -> RankPlan | Infeasible:
-    """Plan one client again, keeping the columns that it has received already.
+) -> list[RankPlan | Infeasible]:
+    """Plan clients of one version again, keeping the columns that they have received already.
+
+    All clients share one order of columns; where nothing but bytes binds, they are planned in one step.
 
     Args:
-        spectrum: Of the version it was dispatched with.
-        budget: Bytes and seconds from now on, and all the memory.
+        spectrum: Of the version they were dispatched with.
+        budgets: Bytes and seconds from now on, and all the memory, one for each client.
         prices: Price list.
         received: Columns per layer that have arrived; they cost memory and FLOP, but no bytes.
+        fresh_rank: Floor that fresh columns fill up to; None takes the rule's.
         rule: How ranks are bought.
         offered: As in `allocate`.
 
     Returns:
-        The plan, or why nothing can be trained: `memory` or `time` where what is there exceeds it already.
+        Plans, or why nothing can be trained: `memory` or `time` where what is there exceeds it already.
     """
-    there = np.asarray(received, dtype=np.int64)
-    ledger = open_ledger(budget, prices).keeping(there)
+    order = offer(spectrum, prices, rule) if offered is None else offered.order
+    floor = _floor(fresh_rank, rule)
+    there = np.array(received, dtype=np.int64).reshape(len(budgets), len(prices.layers))
+    plans = _unconstrained_again(order, budgets, prices, there, floor, rule)
+    return [
+        plan or _replan_client(order, open_ledger(budget, prices).keeping(row), row, floor, rule)
+        for plan, budget, row in zip(plans, budgets, there, strict=True)
+    ]
+
+
+def _replan_client(
+    order: Order, ledger: Ledger, there: np.ndarray, floor: int, rule: AllocationRule
+) -> RankPlan | Infeasible:
     if ledger.is_short_of_memory:
         return Infeasible("memory")
     if ledger.is_short_of_time:
         return Infeasible("time")
-    order = offer(spectrum, prices, rule) if offered is None else offered.order
-    return plan_client(order, ledger, there, _highest_floor(rule), rule)
+    return plan_client(order, ledger, there, floor, rule)
 
 
-def _highest_floor(rule: AllocationRule) -> int:
+def _floor(fresh_rank: int | None, rule: AllocationRule) -> int:
     """Return the most columns that fresh ones may fill a layer up to."""
-    return rule.rank_cap if rule.initial_rank is None else min(rule.initial_rank, rule.rank_cap)
+    wanted = rule.initial_rank if fresh_rank is None else fresh_rank
+    return rule.rank_cap if wanted is None else min(wanted, rule.rank_cap)
+
+
+def column_stream(order: Order, plan: RankPlan) -> tuple[int, ...]:
+    """Put the columns of a plan in the order in which they are bought, so that each prefix is a plan itself.
+
+    Only where buying breaks off at a misfit is a plan a prefix of the order.
+
+    Args:
+        order: Columns with energy as every client of the version is offered them.
+        plan: The columns to be sent.
+
+    Returns:
+        The layer of each column; the k-th mention of a layer is its column k. Columns with energy come by
+        energy per byte, fresh ones after them by ascending rank.
+    """
+    total = np.asarray(plan.total, dtype=np.int64)
+    level = np.repeat(np.arange(1, int(total.max(initial=0)) + 1), len(order.by_name))
+    layer = np.tile(order.by_name, int(total.max(initial=0)))
+    fresh = layer[(level > order.rank[layer]) & (level <= total[layer])]
+    known = order.layer[order.column <= total[order.layer]]
+    return tuple(np.concatenate((known, fresh)).tolist())
 
 
 def plan_client(
@@ -323,3 +359,32 @@ def _unconstrained(
         row = tuple(rows[index])
         chosen[budgets[index]] = RankPlan(row, row)
     return chosen
+
+
+def _unconstrained_again(
+    order: Order,
+    budgets: Sequence[Budget],
+    prices: Prices,
+    there: np.ndarray,
+    floor: int,
+    rule: AllocationRule,
+) -> list[RankPlan | None]:
+    """Plan again, in one vectorised step, clients for whom only bytes bind; None for the others."""
+    unknown: list[RankPlan | None] = [None] * len(budgets)
+    if not len(order.layer) or order.rank.min() < floor:
+        return unknown
+    due = order.column > there[:, order.layer]
+    spent = np.cumsum(np.where(due, prices.down_bytes[order.layer], 0), axis=1)
+    limits = np.array([byte_limit(budget) for budget in budgets], dtype=np.int64)
+    fits = spent <= limits[:, None]
+    left = limits - np.where(fits, spent, 0).max(axis=1)
+    of_layer = (order.layer[:, None] == np.arange(there.shape[1])).astype(np.int64)
+    ranks = there + (due & fits).astype(np.int64) @ of_layer
+    free = fits[:, 0] & (ranks.sum(axis=1) > 0) & (ranks <= order.rank).all(axis=1)
+    if rule.overflow == "skip":
+        free &= fits[:, -1] | (left < prices.down_bytes.min())
+    free &= affords_all(budgets, prices, ranks, 0.0 if rule.coupled else rule.train_reserve)
+    for index in np.flatnonzero(free).tolist():
+        row = tuple(ranks[index].tolist())
+        unknown[index] = RankPlan(row, row)
+    return unknown

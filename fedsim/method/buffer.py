@@ -67,8 +67,7 @@ class Buffer:
 
     def deadline_passed(self, event: ev.DeadlinePassed) -> Actions:
         """Time is up for those of one look that are still at work."""
-        for flight in self.core.state.of_round(event.round, "downloading", "working"):
-            yield from self.core.recall(flight, "timed_out", "deadline")
+        yield from self.core.close_uploads(event, in_time=True)
         yield from self._advance(event.now_s)
 
     def _advance(self, now_s: float) -> Actions:

@@ -157,6 +157,7 @@ class Combined:
         failed: Assignment -> reason, for updates that turned out unusable (non-finite).
         pruned: Assignment -> largest rank of its client from now on, for methods that prune.
         measured: Figures about the updates, where the scenario asks for them.
+        arrived: Assignment -> columns per layer that counted, of those whose upload was cut.
     """
 
     spectrum: Spectrum
@@ -164,6 +165,7 @@ class Combined:
     failed: dict[int, str]
     pruned: dict[int, int] = field(default_factory=dict)
     measured: Measurements | None = None
+    arrived: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,23 +213,46 @@ class Allocate(Protocol):
 
 @runtime_checkable
 class Replan(Protocol):
-    """How much rank does a client get now, given the columns that have already arrived?"""
+    """How much rank do clients get now, given the columns that have already arrived?"""
 
     def __call__(
         self,
         spectrum: Spectrum,
-        budget: Budget,
+        budgets: Sequence[Budget],
         prices: Prices,
-        received: tuple[int, ...],
-        standing: Standing | None = None,
-    ) -> RankPlan | Infeasible:
-        """Return a plan that keeps every received column.
+        received: Sequence[tuple[int, ...]],
+        standings: Sequence[Standing] | None = None,
+        fresh_rank: int | None = None,
+    ) -> list[RankPlan | Infeasible]:
+        """Return one plan per budget that keeps every received column; all clients are of one version.
 
-        `budget` counts from now: bytes and seconds that are still to come, and all the memory. Received
+        Budgets count from now: bytes and seconds that are still to come, and all the memory. Received
         columns cost memory and FLOP, and no more bytes. Merged columns stay as they were offered: whoever
-        asks takes them off the budget and puts them into the new plan.
+        asks takes them off the budget and puts them into the new plan. `fresh_rank` as in `Allocate`.
         """
         ...
+
+
+@runtime_checkable
+class StreamOrder(Protocol):
+    """In which order are the columns of a plan sent, so that whatever has come is a plan itself?"""
+
+    def __call__(self, spectrum: Spectrum, prices: Prices, plan: RankPlan) -> tuple[int, ...]:
+        """Return the layer of each column; the k-th mention of a layer is its column k."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Whether a method can be delivered column by column.
+
+    Args:
+        order: The order of columns; None where a part of a delivery is of no use.
+        refusal: Why it is of no use.
+    """
+
+    order: StreamOrder | None = None
+    refusal: str = "every layer of a client has the same rank, and a part of a delivery has not"
 
 
 @runtime_checkable
@@ -343,6 +368,9 @@ class Method:
             of the run and the method's prices, and returns the method bound to that fleet.
         sync_only: Why updates that started from different versions make no sense for this method; empty
             where they do. Pacing that mixes versions refuses the method with this reason.
+        streaming: How columns are streamed to clients, or why they cannot be.
+        needs_whole_uploads: Why a part of an update is of no use; empty where it is.
+        no_subspace: Why old updates cannot be damped outside the newest basis alone; empty where they can.
     """
 
     name: str
@@ -359,3 +387,6 @@ class Method:
     prune: Prune | None = None
     for_fleet: "Callable[[Sequence[Budget], Prices], Method] | None" = None
     sync_only: str = ""
+    streaming: Streaming = Streaming()
+    needs_whole_uploads: str = "its aggregation takes the trained columns of a client as a whole"
+    no_subspace: str = "its aggregation knows no basis of the newest version to project on"

@@ -4,76 +4,29 @@
 that every assignment is settled exactly once.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
 
 from fedsim.method import events as ev
-from fedsim.method.bundle import ClientMemory, Infeasible, Method
-from fedsim.method.estimate import LinkHistory, RateRule, budget
+from fedsim.method.bundle import ClientMemory, Infeasible
+from fedsim.method.config import ServerConfig
+from fedsim.method.estimate import LinkHistory
 from fedsim.method.messages import Assignment, Budget, DeviceReport, Phase, RankPlan
-from fedsim.method.pacing import Mixing, Pacing
+from fedsim.method.offering import first_stream, planned_budget
+from fedsim.method.pacing import Mixing
 from fedsim.method.queue import Queue
-from fedsim.method.select import Draw, Occasion, Select
+from fedsim.method.select import Draw, Occasion
 from fedsim.method.standing import stack_of, standing
 from fedsim.method.state import Flight, ServerState, Stage
-from fedsim.seeds import Seeds
-from fedsim.world.cost import Prices
 
 Actions = Generator[ev.Action, None, None]
 Found = list[tuple[DeviceReport, Budget, RankPlan]]
 
 NOBODY_COMES = "no device will come online any more"
-
-
-@dataclass(frozen=True, slots=True)
-class StopRule:
-    """When the run ends, apart from its limit of virtual time.
-
-    Args:
-        rounds: After this many rounds, with or without a version; None for no limit.
-        target_loss: As soon as an evaluation is at or below this loss; None for no target.
-    """
-
-    rounds: int | None = None
-    target_loss: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """Everything that the server is told once.
-
-    Args:
-        method: The method's decisions.
-        pacing: When to aggregate.
-        select: Who is asked.
-        prices: What an assignment costs.
-        rates: How links are estimated.
-        seeds: Streams of the run.
-        steps: Local steps per assignment.
-        learning_rate: Version -> learning rate.
-        download_window_s: Seconds in which the download should end.
-        replan: Whether plans follow budgets that move while a client waits or downloads.
-        replan_threshold: Relative move of a budget that makes a new plan.
-        evaluate_every: Versions between evaluations.
-        stop: When the run ends.
-    """
-
-    method: Method
-    pacing: Pacing
-    select: Select
-    prices: Prices
-    rates: RateRule
-    seeds: Seeds
-    steps: int
-    learning_rate: Callable[[int], float]
-    download_window_s: float
-    replan: bool
-    replan_threshold: float
-    evaluate_every: int
-    stop: StopRule
 
 
 class Pace(Protocol):
@@ -171,8 +124,8 @@ class Core:
     def _check_in(self, fleet: ev.FleetView, asked: Sequence[int]) -> Generator[ev.Action, None, Found]:
         """Price a plan for every device that is asked; decline those that can carry none."""
         config, state = self.config, self.state
-        reports = [fleet.report(client) for client in asked]
-        budgets = [self._budget(report) for report in reports]
+        reports = self._worth_asking([fleet.report(client) for client in asked])
+        budgets = [planned_budget(config, self.history, report) for report in reports]
         standings = [
             standing(state.memory.get(report.client), state.stacked, state.version) for report in reports
         ]
@@ -180,21 +133,28 @@ class Core:
         plans = config.method.allocate(spectrum, budgets, config.prices, None, standings)
         found = []
         for report, budget_, plan in zip(reports, budgets, plans, strict=True):
-            if isinstance(plan, Infeasible):
-                if report.client not in state.declined:
-                    state.declined.add(report.client)
-                    yield ev.Decline(report.client, f"infeasible: {plan.reason}")
-            else:
+            if not isinstance(plan, Infeasible):
                 found.append((report, budget_, plan))
+            elif report.client not in state.declined:
+                yield from self._decline(report, plan)
         return found
 
-    def _budget(self, report: DeviceReport) -> Budget:
-        return budget(
-            report,
-            self.history,
-            window_s=self.config.download_window_s,
-            deadline_in_s=self.config.pacing.deadline_s,
-        )
+    def _worth_asking(self, reports: Sequence[DeviceReport]) -> list[DeviceReport]:
+        """Leave out devices that were too small for the base model and have not grown since."""
+        state, kept = self.state, []
+        for report in reports:
+            known = state.unfit.get(report.client)
+            if known and report.memory_bytes <= known.memory_bytes and report.flops <= known.flops:
+                state.declined.add(report.client)
+            else:
+                kept.append(report)
+        return kept
+
+    def _decline(self, report: DeviceReport, verdict: Infeasible) -> Actions:
+        self.state.declined.add(report.client)
+        if verdict.reason == "base":
+            self.state.unfit[report.client] = report
+        yield ev.Decline(report.client, f"infeasible: {verdict.reason}")
 
     def dispatch(self, now_s: float, round_number: int, found: Found) -> Actions:
         """Send assignments to clients; with a deadline, where the pacing has one.
@@ -210,11 +170,23 @@ class Core:
             yield ev.SetDeadline(round_number, deadline_at_s)
         for report, budget_, plan in found:
             assignment = self._assignment(now_s, deadline_at_s, report.client, plan)
+            spectrum = self.state.spectra[self.state.version]
+            stream = first_stream(self.config, spectrum, now_s, report, budget_, plan)
+            closes_at_s = math.inf if stream is None else stream.closes_at_s
+            examples = report.num_examples
             self.state.launch(
-                Flight(assignment, plan, budget_, round_number, report.num_examples, status="downloading")
+                Flight(
+                    assignment,
+                    plan,
+                    budget_,
+                    round_number,
+                    examples,
+                    status="downloading",
+                    closes_at_s=closes_at_s,
+                )
             )
             self.state.experience.ask(report.client)
-            yield ev.Dispatch(assignment, budget_)
+            yield ev.Dispatch(assignment, budget_, stream)
 
     def _assignment(self, now_s: float, deadline_at_s: float, client: int, plan: RankPlan) -> Assignment:
         config, state = self.config, self.state
@@ -257,6 +229,7 @@ class Core:
             minimum=minimum,
             staleness=tuple(staleness) if mixing else (),
             discounts=tuple(mixing.discount(tau) for tau in staleness) if mixing else (),
+            damping=tuple(map(mixing.damping, staleness)) if mixing and mixing.subspace else (),
         )
 
     def aggregated(self, event: ev.Aggregated) -> Actions:
@@ -324,6 +297,25 @@ class Core:
         state.stage = "between"
 
     # --- the end of an assignment -----------------------------------------------------------------------
+
+    def is_usable(self, flight: Flight, received_bytes: int) -> bool:
+        """Whether what has come of an update counts: one column at least, whichever layer comes first."""
+        column_bytes = [
+            int(size)
+            for size, trained in zip(self.config.prices.up_bytes, flight.plan.trained, strict=True)
+            if trained
+        ]
+        return self.config.partial_upload and received_bytes >= max(column_bytes)
+
+    def close_uploads(self, event: ev.DeadlinePassed, *, in_time: bool) -> Actions:
+        """End those of a round that are still at work; parts of updates count where they are in time."""
+        for flight in self.state.of_round(event.round, "downloading", "working"):
+            size = event.received_bytes.get(flight.assignment.id, 0)
+            if in_time and size and self.is_usable(flight, size):
+                yield ev.TakePart(flight.assignment.id, "deadline")
+                self.arrive(flight, event.now_s)
+            else:
+                yield from self.recall(flight, "timed_out", "deadline")
 
     def recall(self, flight: Flight, outcome: ev.Outcome, reason: str, phase: Phase | None = None) -> Actions:
         """End an assignment, and tell the client if it is still at work."""

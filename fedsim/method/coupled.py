@@ -82,23 +82,32 @@ class CommonRank:
     def replan(
         self,
         spectrum: Spectrum,
-        budget: Budget,
+        budgets: Sequence[Budget],
         prices: Prices,
-        received: tuple[int, ...],
-        standing: Standing | None = None,
-    ) -> RankPlan | Infeasible:
-        """Plan one client again; received columns that it can no longer train stay unused.
+        received: Sequence[tuple[int, ...]],
+        standings: Sequence[Standing] | None = None,
+        fresh_rank: int | None = None,
+    ) -> list[RankPlan | Infeasible]:
+        """Plan clients again; received columns that they can no longer train stay unused.
 
         Satisfies `fedsim.method.bundle.Replan`.
         """
-        del spectrum
-        there = np.asarray(received, dtype=np.int64)
+        del spectrum, fresh_rank
+        known = standings if standings is not None else [UNKNOWN] * len(budgets)
+        return [
+            self._replan(budget, prices, np.asarray(there, dtype=np.int64), standing)
+            for budget, there, standing in zip(budgets, received, known, strict=True)
+        ]
+
+    def _replan(
+        self, budget: Budget, prices: Prices, there: np.ndarray, standing: Standing
+    ) -> RankPlan | Infeasible:
         ledger = open_ledger(budget, prices).keeping(there)
         if ledger.is_short_of_memory:
             return Infeasible("memory")
         if ledger.is_short_of_time:
             return Infeasible("time")
-        return self._plan(ledger, there, (), _capped(self.cap, standing or UNKNOWN), None)
+        return self._plan(ledger, there, (), _capped(self.cap, standing), None)
 
     def _plan(
         self,

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedsim.method.allocate import AllocationRule, Offered, allocate, replan
-from fedsim.method.bundle import Infeasible, Standing
+from fedsim.method.allocate import AllocationRule, Offered, allocate, column_stream, replan
+from fedsim.method.bundle import Infeasible, Standing, Streaming
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Budget, RankPlan
 from fedsim.world.cost import Prices
 
+SKIPS = "a plan that skips columns is no prefix of the stream; set method.options.overflow to break"
 KEPT_VERSIONS = 16
 
 
@@ -54,15 +55,28 @@ class Decoupled:
     def replan(
         self,
         spectrum: Spectrum,
-        budget: Budget,
+        budgets: Sequence[Budget],
         prices: Prices,
-        received: tuple[int, ...],
-        standing: Standing | None = None,
-    ) -> RankPlan | Infeasible:
-        """Plan one client again, keeping what has arrived."""
-        del standing
-        plan = replan(spectrum, budget, prices, received, self.rule, self._offered(spectrum, prices))
-        return plan if self.with_tail else _without_tail(plan, received)
+        received: Sequence[tuple[int, ...]],
+        standings: Sequence[Standing] | None = None,
+        fresh_rank: int | None = None,
+    ) -> list[RankPlan | Infeasible]:
+        """Plan clients again, keeping what has arrived."""
+        del standings
+        offered = self._offered(spectrum, prices)
+        plans = replan(spectrum, budgets, prices, received, fresh_rank, self.rule, offered)
+        if self.with_tail:
+            return plans
+        return [_without_tail(plan, there) for plan, there in zip(plans, received, strict=True)]
+
+    def stream(self, spectrum: Spectrum, prices: Prices, plan: RankPlan) -> tuple[int, ...]:
+        """Put the columns of a plan in the order in which they are streamed."""
+        return column_stream(self._offered(spectrum, prices).order, plan)
+
+    @property
+    def streaming(self) -> Streaming:
+        """How a method with this allocation streams its columns, or why it cannot."""
+        return Streaming(self.stream) if self.rule.overflow == "break" else Streaming(None, SKIPS)
 
 
 def _without_tail(plan: RankPlan | Infeasible, received: tuple[int, ...]) -> RankPlan | Infeasible:

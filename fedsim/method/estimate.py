@@ -15,6 +15,7 @@ Estimator = Literal["harmonic", "last", "ewma", "oracle"]
 Direction = Literal["download", "upload"]
 
 NO_DEADLINE_S = 1e12
+UNLIMITED = 1e18
 EWMA_WEIGHT = 0.5
 
 
@@ -108,6 +109,45 @@ def budget(
         download_bps=down,
         upload_bps=up,
         flops=report.flops,
+    )
+
+
+def streaming(whole: Budget, *, latency_s: float, window_s: float, base_s: float) -> Budget:
+    """The budget of what may be streamed: no guess about the download, and the time that its window leaves.
+
+    The stream gets its window, and at most half of the time that the frozen base leaves, so that what has
+    come can be trained and sent back before the deadline.
+
+    Args:
+        whole: As for a plan that is delivered whole.
+        latency_s: Of the download.
+        window_s: Download window, seconds.
+        base_s: Time of the local steps on the bare base.
+    """
+    moving_s = min(max(window_s - latency_s, 0.0), max(whole.seconds - base_s, 0.0) / 2.0)
+    return replace(whole, download_bytes=UNLIMITED, download_bps=UNLIMITED, seconds=whole.seconds - moving_s)
+
+
+def closes_in_s(streamed: Budget, *, latency_s: float, window_s: float, deadline_in_s: float | None) -> float:
+    """Seconds from dispatch until a stream closes, under the budget from `streaming`."""
+    if deadline_in_s is None:
+        return window_s
+    return max(min(window_s, deadline_in_s - latency_s - streamed.seconds), 0.0)
+
+
+def at_close(streamed: Budget, report: DeviceReport, *, deadline_in_s: float) -> Budget:
+    """What a client whose stream has closed may still use.
+
+    Args:
+        streamed: The budget it was streamed under.
+        report: What the device tells now.
+        deadline_in_s: Seconds until the deadline, infinity without one.
+    """
+    seconds = streamed.seconds
+    if math.isfinite(deadline_in_s):
+        seconds = max(deadline_in_s - report.latency_s, 0.0)
+    return replace(
+        streamed, download_bytes=0.0, memory_bytes=report.memory_bytes, seconds=seconds, flops=report.flops
     )
 
 

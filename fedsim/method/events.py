@@ -3,12 +3,13 @@
 `Server.handle(event)` answers with actions; the driver carries them out and feeds what comes of them back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedsim.method.messages import Assignment, Budget, DeviceReport, Evaluation, Phase, RankPlan
+from fedsim.method.messages import Assignment, Budget, DeviceReport, Evaluation, Phase, RankPlan, Stream
 
 Spectrum = dict[str, np.ndarray]  # layer name -> singular values, descending, numerical rank long
 
@@ -80,13 +81,35 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """Several clients report at one instant, in this order."""
+
+    now_s: float
+    reports: tuple[Progressed, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A download ended; the plan is final now."""
+    """A download ended; the plan is final now.
+
+    Args:
+        received: Columns per layer that are whole, where they were streamed; None: all of the plan.
+    """
 
     now_s: float
     assignment: int
     size_bytes: int
     duration_s: float
+    report: DeviceReport
+    received: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFell:
+    """A client that trains has less memory than its plan needs, and would go on with a smaller one."""
+
+    now_s: float
+    assignment: int
     report: DeviceReport
 
 
@@ -121,20 +144,30 @@ class TransferCut:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A device left, or could not go on, before its update was whole."""
+    """A device left, or could not go on, before its update was whole.
+
+    Args:
+        received_bytes: What has come of its update.
+    """
 
     now_s: float
     assignment: int
     phase: Phase
     reason: str
+    received_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The deadline of a round fired; under buffered pacing, of the assignments of one look at the fleet."""
+    """The deadline of a round fired; under buffered pacing, of the assignments of one look at the fleet.
+
+    Args:
+        received_bytes: Assignment -> what has come of its update, for those that upload now.
+    """
 
     now_s: float
     round: int
+    received_bytes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +182,7 @@ class Aggregated:
         losses: Assignment -> mean training loss.
         failed: Assignment -> reason.
         pruned: Assignment -> largest rank of its client from now on.
+        arrived: Assignment -> columns per layer that counted, of those whose upload was cut.
     """
 
     now_s: float
@@ -158,6 +192,7 @@ class Aggregated:
     losses: dict[int, float]
     failed: dict[int, str]
     pruned: dict[int, int] = field(default_factory=dict)
+    arrived: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +209,9 @@ Event = (
     | FleetGone
     | TimeUp
     | Progressed
+    | Reported
     | Downloaded
+    | MemoryFell
     | Uploaded
     | TransferCut
     | Dropped
@@ -197,10 +234,11 @@ class LookAtFleet:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Send this assignment; its plan was made for this budget."""
+    """Send this assignment; its plan was made for this budget, and is streamed where a stream is given."""
 
     assignment: Assignment
     budget: Budget
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +264,7 @@ class Replan:
     received: tuple[int, ...]
     received_bytes: int
     reason: str
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +272,14 @@ class Recall:
     """Stop work on this assignment: nobody waits for it any more."""
 
     assignment: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakePart:
+    """The upload of this assignment ends here, and what has come of it counts as its update."""
+
+    assignment: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +310,7 @@ class Aggregate:
         staleness: Versions that each is behind; empty where all start from the newest.
         discounts: Factor of each, after the weights of what is left have been renormalised: an old buffer
             moves the model less. Empty where every update counts in full.
+        damping: Factor on what of each lies outside the newest basis; empty where all of it counts alike.
     """
 
     version: int
@@ -271,6 +319,7 @@ class Aggregate:
     minimum: int
     staleness: tuple[int, ...] = ()
     discounts: tuple[float, ...] = ()
+    damping: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +370,7 @@ Action = (
     | Dispatch
     | Replan
     | Recall
+    | TakePart
     | Decline
     | SetDeadline
     | Aggregate

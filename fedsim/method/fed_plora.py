@@ -1,8 +1,9 @@
 """Fed-PLoRA: one-rank modules; a client trains some of them and folds the others into its frozen base.
 
 Source:
-    Fed-PLoRA, ICLR 2026, arXiv 2602.16936: W = sum_{j <= R} b_j a_j; client i trains r_i of the R modules,
-    the others are merged into its weights, and each module is averaged over the clients that trained it.
+    Zhang et al., "Heterogeneous federated fine-tuning with parallel one-rank adaptation", ICLR 2026, arXiv
+    2602.16936: W = sum_{j <= R} b_j a_j; client i trains r_i of the R modules, the others are merged into its
+    weights, and each module is averaged over the clients that trained it.
 
 Differs from the source:
     * r_i is the largest rank that memory and seconds allow; which modules is drawn from the assignment's
@@ -13,7 +14,6 @@ Differs from the source:
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 
@@ -24,7 +24,6 @@ from fedsim.method.bundle import FactorState, Method, Payload, column_seed
 from fedsim.method.coupled import CommonRank
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options, whole_number
-from fedsim.method.tail import no_gate
 
 _KNOWN = {"rank_cap": Option("integer", low=1)}
 
@@ -38,19 +37,7 @@ def build(options: Mapping[str, object]) -> Method:
     check_options("fed_plora", options, _KNOWN)
     cap = whole_number(options, "rank_cap", 16)
     rule = CommonRank(cap, sent=cap)
-    return Method(
-        name="fed_plora",
-        allocate=rule.allocate,
-        replan=rule.replan,
-        gate=no_gate,
-        init=partial(pairs.initial_pair, rank=cap),
-        redistribute=redistribute,
-        aggregate=aggregate,
-        spectrum=pairs.spectrum_of_pair,
-        align=pairs.alignments_by(redistribute),
-        export=pairs.export_pair,
-        sync_only=pairs.AVERAGES,
-    )
+    return pairs.pair_method("fed_plora", cap, rule, aggregate, redistribute, sync_only=pairs.AVERAGES)
 
 
 def redistribute(state: FactorState, plan: RankPlan, seed: int) -> Payload:

@@ -15,7 +15,6 @@ Differs from the source:
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from fedsim.lora.basis import Basis, balanced, compact_svd
 from fedsim.lora.factors import Factors, stack
@@ -25,7 +24,6 @@ from fedsim.method.bundle import FactorState, Method
 from fedsim.method.coupled import what_was_missed
 from fedsim.method.messages import Update
 from fedsim.method.options import Option, check_options, given_rank, whole_number
-from fedsim.method.tail import no_gate
 
 _KNOWN = {"rank": Option("integer", low=1), "rank_cap": Option("integer", low=1)}
 
@@ -44,19 +42,7 @@ def build(options: Mapping[str, object]) -> Method:
 def assemble(rank: int) -> Method:
     """Assemble the method at one rank."""
     rule = pairs.same_rank(rank, merged=what_was_missed)
-    return Method(
-        name="fedex_lora",
-        allocate=rule.allocate,
-        replan=rule.replan,
-        gate=no_gate,
-        init=partial(pairs.initial_pair, rank=rank),
-        redistribute=pairs.redistribute_first,
-        aggregate=aggregate,
-        spectrum=pairs.spectrum_of_pair,
-        align=pairs.alignments_by(pairs.redistribute_first),
-        export=pairs.export_pair,
-        sync_only=pairs.AVERAGES,
-    )
+    return pairs.pair_method("fedex_lora", rank, rule, aggregate, sync_only=pairs.AVERAGES)
 
 
 def aggregate(

@@ -21,13 +21,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Literal, get_args
 
-from fedsim.errors import ScenarioError
 from fedsim.method import aggregate as aggregation
 from fedsim.method import spectral
 from fedsim.method.allocate import Allocation, AllocationRule, Energy, Overflow
 from fedsim.method.bundle import LocalRule, Method
 from fedsim.method.decoupled import Decoupled
-from fedsim.method.options import Option, check_options
+from fedsim.method.options import Option, OptionError, check_options
 from fedsim.method.returned import with_returned_tail
 from fedsim.method.tail import tail_gate
 
@@ -86,7 +85,7 @@ def build(options: Mapping[str, object]) -> Method:
         options: Any fields of `FedHeraOptions`.
 
     Raises:
-        ScenarioError: If an option is unknown or takes no such value.
+        OptionError: If an option is unknown or takes no such value.
     """
     check_options("fedhera", options, _KNOWN)
     return assemble(FedHeraOptions(**dict(options)))  # type: ignore[arg-type]  # kinds are checked above
@@ -96,12 +95,13 @@ def assemble(options: FedHeraOptions) -> Method:
     """Assemble the method from its parts.
 
     Raises:
-        ScenarioError: If the initial rank exceeds the cap.
+        OptionError: If the initial rank exceeds the cap.
     """
     if options.initial_rank is not None and options.initial_rank > options.rank_cap:
-        raise ScenarioError(
-            f"method fedhera: initial_rank: expected at most rank_cap ({options.rank_cap}), "
-            f"got {options.initial_rank}"
+        raise OptionError(
+            "fedhera",
+            "initial_rank",
+            f"expected at most rank_cap ({options.rank_cap}), got {options.initial_rank}",
         )
     shared = {field.name for field in fields(AllocationRule)} & {field.name for field in fields(options)}
     rule = AllocationRule(**{name: value for name, value in asdict(options).items() if name in shared})
@@ -113,6 +113,7 @@ def assemble(options: FedHeraOptions) -> Method:
         name="fedhera",
         allocate=allocation.allocate,
         replan=allocation.replan,
+        streaming=allocation.streaming,
         gate=gate,
         init=partial(spectral.initial_state, max_rank=options.rank_cap),
         redistribute=spectral.redistribute,
@@ -120,9 +121,13 @@ def assemble(options: FedHeraOptions) -> Method:
         spectrum=spectral.spectrum_of,
         align=aggregation.alignments,
         export=spectral.export,
+        needs_whole_uploads="",
+        no_subspace="",
     )
     if options.tail == "none":
         return replace(method, redistribute=spectral.redistribute_trained)
     if options.tail == "returned_gated":
+        whole = "the tail travels back too, and has no energy to be sent by"
+        method = replace(method, needs_whole_uploads=whole)
         return with_returned_tail(method, LocalRule(tail="returned_gated"))
     return method

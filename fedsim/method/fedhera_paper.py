@@ -103,6 +103,7 @@ def assemble(options: PaperOptions) -> Method:
         name="fedhera_paper",
         allocate=allocation.allocate,
         replan=allocation.replan,
+        streaming=allocation.streaming,
         gate=partial(tail_gate, warmup=float(options.tail_warmup), decay=float(options.beta)),
         init=partial(spectral.initial_state, max_rank=options.rank_cap),
         redistribute=partial(redistribute, alpha=paper.alpha, rule=local),

@@ -14,14 +14,12 @@ The product of averages is not the average of products: the rule is biased unles
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from fedsim.method import aggregate as aggregation
 from fedsim.method import pairs
 from fedsim.method.bundle import FactorState, Method
 from fedsim.method.messages import Update
 from fedsim.method.options import Option, check_options, given_rank, whole_number
-from fedsim.method.tail import no_gate
 
 _KNOWN = {"rank": Option("integer", low=1), "rank_cap": Option("integer", low=1)}
 
@@ -39,20 +37,7 @@ def build(options: Mapping[str, object]) -> Method:
 
 def assemble(rank: int) -> Method:
     """Assemble the method at one rank."""
-    rule = pairs.same_rank(rank)
-    return Method(
-        name="fedhomolora",
-        allocate=rule.allocate,
-        replan=rule.replan,
-        gate=no_gate,
-        init=partial(pairs.initial_pair, rank=rank),
-        redistribute=pairs.redistribute_first,
-        aggregate=aggregate,
-        spectrum=pairs.spectrum_of_pair,
-        align=pairs.alignments_by(pairs.redistribute_first),
-        export=pairs.export_pair,
-        sync_only=pairs.AVERAGES,
-    )
+    return pairs.pair_method("fedhomolora", rank, pairs.same_rank(rank), aggregate, sync_only=pairs.AVERAGES)
 
 
 def aggregate(

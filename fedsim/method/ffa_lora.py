@@ -14,7 +14,6 @@ Differs from the source:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from fedsim.lora.factors import Factors
 from fedsim.method import aggregate as aggregation
@@ -23,7 +22,6 @@ from fedsim.method.bundle import FactorState, LocalRule, Method, Payload
 from fedsim.method.coupled import CommonRank
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options, given_rank, whole_number
-from fedsim.method.tail import no_gate
 from fedsim.world.cost import output_half
 
 _KNOWN = {"rank": Option("integer", low=1), "rank_cap": Option("integer", low=1)}
@@ -39,19 +37,7 @@ def build(options: Mapping[str, object]) -> Method:
     rank = given_rank(options)
     cap = whole_number(options, "rank_cap", 64) if rank is None else rank
     rule = CommonRank(cap) if rank is None else pairs.same_rank(rank)
-    return Method(
-        name="ffa_lora",
-        allocate=rule.allocate,
-        replan=rule.replan,
-        gate=no_gate,
-        init=partial(pairs.initial_pair, rank=cap),
-        redistribute=redistribute,
-        aggregate=aggregate,
-        spectrum=pairs.spectrum_of_pair,
-        align=pairs.alignments_by(redistribute),
-        export=pairs.export_pair,
-        charge=output_half,
-    )
+    return replace(pairs.pair_method("ffa_lora", cap, rule, aggregate, redistribute), charge=output_half)
 
 
 def redistribute(state: FactorState, plan: RankPlan, seed: int) -> Payload:

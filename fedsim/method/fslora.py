@@ -24,7 +24,6 @@ from fedsim.method.bundle import FactorState, Method, Payload, column_seed
 from fedsim.method.coupled import CommonRank
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options, number, whole_number
-from fedsim.method.tail import no_gate
 
 _KNOWN = {"rank_cap": Option("integer", low=1), "server_rate": Option("number")}
 
@@ -38,19 +37,8 @@ def build(options: Mapping[str, object]) -> Method:
     """
     check_options("fslora", options, _KNOWN)
     cap = whole_number(options, "rank_cap", 64)
-    rule = CommonRank(cap)
-    return Method(
-        name="fslora",
-        allocate=rule.allocate,
-        replan=rule.replan,
-        gate=no_gate,
-        init=partial(pairs.initial_pair, rank=cap),
-        redistribute=redistribute,
-        aggregate=partial(aggregate, server_rate=number(options, "server_rate", 1.0)),
-        spectrum=pairs.spectrum_of_pair,
-        align=pairs.alignments_by(redistribute),
-        export=pairs.export_pair,
-    )
+    combine = partial(aggregate, server_rate=number(options, "server_rate", 1.0))
+    return pairs.pair_method("fslora", cap, CommonRank(cap), combine, redistribute)
 
 
 def redistribute(state: FactorState, plan: RankPlan, seed: int) -> Payload:

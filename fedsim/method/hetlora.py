@@ -32,7 +32,6 @@ from fedsim.method.bundle import FactorState, LocalRule, Method, Payload
 from fedsim.method.coupled import CommonRank
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options
-from fedsim.method.tail import no_gate
 
 Weights = Literal["norm", "samples"]
 
@@ -76,21 +75,16 @@ def assemble(options: HetLoRAOptions) -> Method:
     """Assemble the method from its parts."""
     rule = CommonRank(options.rank_cap)
     local = LocalRule(penalty=float(options.penalty), penalty_from=float(options.pruning))
-    send = partial(redistribute, rule=local)
-    return Method(
-        name="hetlora",
-        allocate=rule.allocate,
-        replan=rule.replan,
-        gate=no_gate,
-        init=partial(pairs.initial_pair, rank=options.rank_cap),
-        redistribute=send,
-        aggregate=partial(aggregate, by_norm=options.weights == "norm"),
-        spectrum=pairs.spectrum_of_pair,
-        align=pairs.alignments_by(send),
-        export=pairs.export_pair,
-        prune=partial(prune, keep=float(options.pruning), least=options.min_rank),
+    combine = partial(aggregate, by_norm=options.weights == "norm")
+    method = pairs.pair_method(
+        "hetlora",
+        options.rank_cap,
+        rule,
+        combine,
+        partial(redistribute, rule=local),
         sync_only=pairs.AVERAGES,
     )
+    return replace(method, prune=partial(prune, keep=float(options.pruning), least=options.min_rank))
 
 
 def redistribute(state: FactorState, plan: RankPlan, seed: int, *, rule: LocalRule) -> Payload:

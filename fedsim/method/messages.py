@@ -9,6 +9,8 @@ from operator import gt
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fedsim.lora.factors import Adapter
 
 Phase = Literal["download", "train", "upload"]
@@ -66,6 +68,19 @@ class Budget:
     download_bps: float
     upload_bps: float
     flops: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Columns that are sent one after another until the server closes the stream.
+
+    Args:
+        layers: Layer of each column in the order sent; the k-th mention of a layer is its column k.
+        closes_at_s: Virtual time at which it closes, or as soon after as one trainable column has come.
+    """
+
+    layers: tuple[int, ...]
+    closes_at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +145,19 @@ class TrainRequest:
     plan: RankPlan
 
 
+@dataclass(frozen=True, slots=True)
+class UploadCut:
+    """Where an upload ended before it was whole.
+
+    Args:
+        size_bytes: What had come.
+        column_bytes: Bytes of one column of each layer.
+    """
+
+    size_bytes: int
+    column_bytes: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
     """What a client returns: the change of its trained prefix, as the server decodes it.
@@ -142,6 +170,12 @@ class Update:
         change: Per layer with a trained prefix: the change of both factors; None from the stub.
         num_examples: Size of the client's shard.
         loss: Mean training loss over the local steps, nats per target token; None from the stub.
+        sent: Where its upload was cut; None where it came whole.
+        arrived: Layer -> columns of the trained prefix that came, where the upload was cut; the change of
+            the others is zero.
+        discount: Factor on its share of the aggregate, below 1 where it is old.
+        damping: Factor on what of it lies outside the newest basis, below 1 where it is old and only that
+            counts less.
     """
 
     assignment: int
@@ -151,6 +185,10 @@ class Update:
     change: "Adapter | None"
     num_examples: int
     loss: float | None
+    sent: UploadCut | None = None
+    arrived: "Mapping[str, tuple[int, ...]] | None" = None
+    discount: float = 1.0
+    damping: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

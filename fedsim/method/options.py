@@ -46,17 +46,32 @@ class Option:
         return f"{'an' if self.kind == 'integer' else 'a'} {self.kind} {bounds}"
 
 
+class OptionError(ScenarioError):
+    """One option of a method is wrong.
+
+    Args:
+        method: Name of the method.
+        option: Name of the option.
+        problem: What was expected and found.
+    """
+
+    def __init__(self, method: str, option: str, problem: str) -> None:
+        super().__init__(f"method {method}: {option}: {problem}")
+        self.option = option
+        self.problem = problem
+
+
 def check_options(method: str, given: Mapping[str, object], known: Mapping[str, Option]) -> None:
     """Refuse options that the method does not know, and values that it cannot take.
 
     Raises:
-        ScenarioError: Naming the option, what was expected and found, and the nearest known name.
+        OptionError: Naming the option, what was expected and found, and the nearest known name.
     """
     for name, value in given.items():
         if name not in known:
-            raise ScenarioError(f"method {method}: unknown option {name!r}{nearest(name, list(known))}")
+            raise OptionError(method, name, f"unknown option{nearest(name, list(known))}")
         if not known[name].accepts(value):
-            raise ScenarioError(f"method {method}: {name}: expected {known[name]}, got {value!r}")
+            raise OptionError(method, name, f"expected {known[name]}, got {value!r}")
 
 
 def nearest(name: str, known: list[str]) -> str:

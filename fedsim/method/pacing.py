@@ -17,15 +17,21 @@ class Mixing:
         staleness: What an update counts for that is so many versions behind.
         max_staleness: Versions after which an update cannot count any more; None for no limit.
         server_rate: Factor on every update, in (0, 1]: the share of the way that the server goes.
+        subspace: Whether an old update counts less only as far as it lies outside the newest basis.
     """
 
     staleness: StalenessRule = field(default_factory=StalenessRule)
     max_staleness: int | None = None
     server_rate: float = 1.0
+    subspace: bool = False
 
     def discount(self, staleness: int) -> float:
         """Return what one update counts for, on top of its share of the examples."""
-        return self.server_rate * self.staleness(staleness)
+        return self.server_rate * (1.0 if self.subspace else self.staleness(staleness))
+
+    def damping(self, staleness: int) -> float:
+        """Return what the part of one update outside the newest basis counts for, on top of that."""
+        return self.staleness(staleness) if self.subspace else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The first version, truncation for a client, averages of factors, and the fleet's
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,10 +14,20 @@ from fedsim.lora.basis import Basis, balanced, compact_svd
 from fedsim.lora.factors import Adapter, Factors, moved, pad, stack, truncate, zeros
 from fedsim.method import aggregate as aggregation
 from fedsim.method import spectral
-from fedsim.method.bundle import Align, FactorState, Method, Payload, Redistribute, State, column_seed
+from fedsim.method.bundle import (
+    Aggregate,
+    Align,
+    FactorState,
+    Method,
+    Payload,
+    Redistribute,
+    State,
+    column_seed,
+)
 from fedsim.method.coupled import CommonRank, Merged, fleet_rank, nothing_merged
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Budget, RankPlan, Update
+from fedsim.method.tail import no_gate
 from fedsim.seeds import Seeds
 from fedsim.world.cost import Prices
 from fedsim.world.shape import LayerShape
@@ -165,6 +176,40 @@ def alignments_by(redistribute: Redistribute) -> Align:
         return aggregation.cosines(ordered, adapters)
 
     return align
+
+
+def pair_method(
+    name: str,
+    rank: int,
+    rule: CommonRank,
+    aggregate: Aggregate,
+    redistribute: Redistribute = redistribute_first,
+    *,
+    sync_only: str = "",
+) -> Method:
+    """Assemble a method whose state is a pair of factors per layer.
+
+    Args:
+        name: Of the method.
+        rank: Of the server's pair.
+        rule: Which rank each client gets.
+        aggregate: How updates combine.
+        redistribute: What a client receives of a version.
+        sync_only: Why versions cannot be mixed; empty where they can.
+    """
+    return Method(
+        name=name,
+        allocate=rule.allocate,
+        replan=rule.replan,
+        gate=no_gate,
+        init=partial(initial_pair, rank=rank),
+        redistribute=redistribute,
+        aggregate=aggregate,
+        spectrum=spectrum_of_pair,
+        align=alignments_by(redistribute),
+        export=export_pair,
+        sync_only=sync_only,
+    )
 
 
 def for_whole_fleet(cap: int, bound: Callable[[int], Method]) -> Callable[[Sequence[Budget], Prices], Method]:

@@ -1,9 +1,10 @@
 """raFLoRA: each rank level is averaged over the clients that trained it, so that high ranks do not collapse.
 
 Source:
-    raFLoRA, arXiv 2602.13486 (v2), equation 8 and algorithm 1: with levels r^(1) < ... < r^(m) and the slice
-    h of columns in (r^(h-1), r^(h)], W = sum_h sum_{i: r_i >= r^(h)} (n_i / N_h) B_i[:, h] A_i[h, :], N_h the
-    samples of those clients; then a singular value decomposition, of which client i gets a balanced part.
+    Wu et al., "Preventing rank collapse in federated low-rank adaptation with client heterogeneity", arXiv
+    2602.13486 (v2), equation 8 and algorithm 1: with levels r^(1) < ... < r^(m) and the slice h of columns in
+    (r^(h-1), r^(h)], W = sum_h sum_{i: r_i >= r^(h)} (n_i / N_h) B_i[:, h] A_i[h, :], N_h the samples of
+    those clients; then a singular value decomposition, of which client i gets a balanced part.
 
 Differs from the source:
     * Ranks follow from budgets, so levels are multiples of ``level_size`` (1 by default: every column is a

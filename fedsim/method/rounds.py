@@ -68,8 +68,8 @@ class Rounds:
         """Close the round; those still at work have failed, or go on."""
         core, state = self.core, self.core.state
         if self.pacing.late is None:
-            for flight in state.of_round(event.round, "downloading", "working"):
-                yield from core.recall(flight, "timed_out", "deadline")
+            in_time = event.round == state.round and state.stage == "collecting"
+            yield from core.close_uploads(event, in_time=in_time)
         if event.round == state.round:
             yield from self._judge(deadline_passed=True)
 

@@ -5,24 +5,22 @@ it holds ids, ranks and spectra, never tensors. Every assignment is settled exac
 
 This module runs the whole: what each event means for a flight, when to measure and when to stop. When to
 aggregate is up to `fedsim.method.rounds` or `fedsim.method.buffer`; what they share is `fedsim.method.core`.
+How plans follow their clients is in `fedsim.method.inflight`.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 from fedsim.errors import ProtocolError
 from fedsim.method import events as ev
 from fedsim.method.buffer import Buffer
-from fedsim.method.bundle import Infeasible
-from fedsim.method.core import Actions, Core, Pace, ServerConfig, StopRule
-from fedsim.method.estimate import LinkHistory, budget_ahead, budget_in_flight, moved
-from fedsim.method.messages import Budget
+from fedsim.method.config import ServerConfig, StopRule
+from fedsim.method.core import Actions, Core, Pace
+from fedsim.method.estimate import LinkHistory
+from fedsim.method.inflight import InFlight
 from fedsim.method.pacing import SyncPacing
 from fedsim.method.rounds import Rounds
-from fedsim.method.standing import standing, with_merged
-from fedsim.method.state import Flight, ServerState
+from fedsim.method.state import ServerState
 
 Rule = Callable[[Any], Actions]
 
@@ -39,12 +37,15 @@ class Server:
         self.pace: Pace = (
             Rounds(self.core, pacing) if isinstance(pacing, SyncPacing) else Buffer(self.core, pacing)
         )
+        self.in_flight = InFlight(self.core, self.pace.ended)
         self._rules: dict[type, Rule] = {
             ev.Opened: self._opened,
             ev.FleetSeen: self.pace.fleet_seen,
             ev.FleetGone: self.pace.fleet_gone,
             ev.TimeUp: self._time_up,
-            ev.Progressed: self._progressed,
+            ev.Progressed: self.in_flight.progressed,
+            ev.Reported: self.in_flight.reported,
+            ev.MemoryFell: self.in_flight.memory_fell,
             ev.Downloaded: self._downloaded,
             ev.Uploaded: self._uploaded,
             ev.TransferCut: self._transfer_cut,
@@ -139,65 +140,10 @@ class Server:
 
     # --- one assignment ---------------------------------------------------------------------------------
 
-    def _progressed(self, event: ev.Progressed) -> Actions:
-        flight = self.state.flight(event.assignment, "Progressed")
-        if not self.config.replan:
-            return
-        seen = budget_in_flight(
-            flight.budget,
-            event.report,
-            waited_s=event.now_s - flight.assignment.dispatched_at_s,
-            received_bytes=event.received_bytes,
-            window_s=self.config.download_window_s,
-        )
-        reason = moved(flight.budget, seen, self.config.replan_threshold)
-        if reason:
-            yield from self._replan(flight, seen, event, reason)
-
-    def _replan(self, flight: Flight, seen: Budget, event: ev.Progressed, reason: str) -> Actions:
-        """Make a new plan that keeps what has been received; the column under way counts as received."""
-        config, assignment = self.config, flight.assignment
-        left_s = assignment.deadline_at_s - event.now_s
-        ahead = budget_ahead(
-            seen,
-            latency_s=event.report.latency_s,
-            deadline_in_s=left_s if left_s >= 0 else math.inf,  # one that outlived its round has no hurry
-            received_bytes=event.received_bytes,
-            column_bytes=config.prices.download_bytes(event.received)
-            + config.prices.merged_bytes(flight.plan.merged),
-        )
-        plan = config.method.replan(
-            self.state.spectra[assignment.version],
-            ahead,
-            config.prices,
-            event.received,
-            standing(self.state.memory.get(assignment.client), self.state.stacked, assignment.version),
-        )
-        if isinstance(plan, Infeasible):
-            if plan.reason == "memory":
-                yield from self.core.recall(flight, "dropped", "infeasible: memory", "download")
-                yield from self.pace.ended(event.now_s)
-            return
-        plan = with_merged(plan, flight.plan)
-        self.state.change(replace(flight, plan=plan, budget=seen))
-        if plan != flight.plan:
-            yield ev.Replan(
-                assignment.id, flight.plan, plan, seen, ahead, event.received, event.received_bytes, reason
-            )
-
     def _downloaded(self, event: ev.Downloaded) -> Actions:
         flight = self.state.flight(event.assignment, "Downloaded")
         self.history.observe(flight.assignment.client, "download", event.size_bytes, event.duration_s)
-        need = self.config.prices.memory_bytes(flight.plan.total, flight.plan.trained)
-        if need > event.report.memory_bytes:
-            here = ev.Progressed(
-                event.now_s, event.assignment, event.size_bytes, flight.plan.total, event.report
-            )
-            seen = replace(flight.budget, memory_bytes=event.report.memory_bytes)
-            yield from self._replan(flight, seen, here, "memory")
-        kept = self.state.flights.get(event.assignment)
-        if kept is not None:
-            self.state.change(replace(kept, status="working"))
+        yield from self.in_flight.downloaded(flight, event)
 
     def _uploaded(self, event: ev.Uploaded) -> Actions:
         flight = self.state.flight(event.assignment, "Uploaded")
@@ -210,5 +156,9 @@ class Server:
 
     def _dropped(self, event: ev.Dropped) -> Actions:
         flight = self.state.flight(event.assignment, "Dropped")
+        if event.phase == "upload" and self.core.is_usable(flight, event.received_bytes):
+            yield ev.TakePart(event.assignment, event.reason)
+            yield from self.pace.uploaded(flight, event.now_s)
+            return
         yield from self.core.settle(flight, "dropped", event.reason, event.phase)
         yield from self.pace.ended(event.now_s)

@@ -1,5 +1,6 @@
 """What does the server remember between events? Ids, ranks and numbers; no tensors, no files."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from fedsim.errors import ProtocolError
 from fedsim.method.bundle import ClientMemory
 from fedsim.method.events import Spectrum
 from fedsim.method.experience import Experience
-from fedsim.method.messages import Assignment, Budget, RankPlan
+from fedsim.method.messages import Assignment, Budget, DeviceReport, RankPlan
 
 Stage = Literal["new", "opening", "collecting", "aggregating", "evaluating", "between", "stopped"]
 FlightStatus = Literal["downloading", "working", "arrived"]
@@ -26,7 +27,8 @@ class Flight:
         round: The round it belongs to; under buffered pacing, the look at the fleet that sent it.
         num_examples: Size of the client's shard.
         status: Where it is.
-        arrived_at_s: Virtual time at which its update was whole; None before.
+        arrived_at_s: Virtual time at which its update was there; None before.
+        closes_at_s: Virtual time at which its delivery is cut; infinity where it is delivered whole.
     """
 
     assignment: Assignment
@@ -36,12 +38,14 @@ class Flight:
     num_examples: int
     status: FlightStatus
     arrived_at_s: float | None = None
+    closes_at_s: float = math.inf
 
 
 # The table of legal transitions: event name -> statuses in which it may be told of a flight.
 LEGAL: Mapping[str, frozenset[FlightStatus]] = {
     "Progressed": frozenset({"downloading"}),
     "Downloaded": frozenset({"downloading"}),
+    "MemoryFell": frozenset({"working"}),
     "Uploaded": frozenset({"working"}),
     "Dropped": frozenset({"downloading", "working"}),
     "Aggregated": frozenset({"arrived"}),
@@ -86,6 +90,7 @@ class ServerState:
         evaluated: Newest version that has been measured.
         measure: Whether the newest version is to be measured before anything else.
         declined: Clients that were declined in the open round, told once each.
+        unfit: Clients that could not carry the bare base, and what they reported then.
         look_at_s: Instant of the look at the fleet that is under way, or None.
         awaits_arrival: Whether the server will hear of the next device that comes online.
         stopping: Reason to stop as soon as the step under way is over.
@@ -106,6 +111,7 @@ class ServerState:
     evaluated: int = -1
     measure: bool = False
     declined: set[int] = field(default_factory=set)
+    unfit: dict[int, DeviceReport] = field(default_factory=dict)
     look_at_s: float | None = None
     awaits_arrival: bool = False
     stopping: str | None = None

@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 import simpy
 
 from fedsim.errors import SimulationError
-from fedsim.method.messages import Assignment, Phase, RankPlan
-from fedsim.sim.delivery import Delivery
+from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
+from fedsim.sim.delivery import Delivery, Streamed
 from fedsim.sim.sharing import Direction, Flow, SharedLinks
 from fedsim.sim.timeline import CLOSING, WORK, Clock
 from fedsim.world.cost import Prices
@@ -22,8 +22,8 @@ Steps = Generator[simpy.Event, object, None]
 class Desk(Protocol):
     """Where a client reports. A call may change the trip's plan, or end the trip."""
 
-    def progressed(self, trip: "Trip") -> None:
-        """The client waits or downloads, and tells how far it is."""
+    def progressed(self, trip: "Trip") -> simpy.Event:
+        """The client waits or downloads, and tells how far it is; returns the answer to wait for."""
         ...
 
     def downloaded(self, trip: "Trip", duration_s: float) -> None:
@@ -36,6 +36,10 @@ class Desk(Protocol):
 
     def uploaded(self, trip: "Trip", duration_s: float) -> None:
         """The update is whole at the server."""
+        ...
+
+    def squeezed(self, trip: "Trip") -> None:
+        """The device has too little memory left to train its plan; the server may know a smaller one."""
         ...
 
     def dropped(self, trip: "Trip", reason: str) -> None:
@@ -68,7 +72,7 @@ class Trip:
     assignment: Assignment
     device: Device
     plan: RankPlan
-    delivery: Delivery
+    delivery: Delivery | Streamed
     phase: Phase = "download"
     phase_began_s: float = 0.0
     bytes_down: int = 0
@@ -77,14 +81,19 @@ class Trip:
     recalled: bool = False
     note_progress: Callable[[], None] = field(default=lambda: None, repr=False)
 
-    def replan(self, plan: RankPlan) -> None:
+    def replan(self, plan: RankPlan, stream: Stream | None = None) -> None:
         """Follow a new plan from here on."""
-        self.delivery = self.delivery.replanned(self.bytes_down, plan)
+        if self.phase == "download":
+            self.delivery = self.delivery.replanned(self.bytes_down, plan, stream)
         self.plan = plan
 
 
 class _LeftError(Exception):
     """The device went away; caught in this file."""
+
+
+class _SqueezedError(Exception):
+    """The device has too little memory for its work; caught in this file."""
 
 
 class _RecalledError(Exception):
@@ -102,6 +111,8 @@ class _Job:
         note: Takes the amount done so far.
         reports: Whether the client reports on the way.
         memory_bytes: What the work needs; the device kills it when less is free.
+        closes_at_s: When the work may end before it is done.
+        least: Amount that must be done before it may.
         wake: (instant, priority) -> event that fires then, or earlier if something is done by others' leave;
             None for the clock's own.
         share: Begins a transfer over links that others use too; None where there are none.
@@ -113,6 +124,8 @@ class _Job:
     note: Callable[[float], None]
     reports: bool = False
     memory_bytes: float = 0.0
+    closes_at_s: float = float("inf")
+    least: Callable[[], float] = lambda: 0.0
     wake: Callable[[float, int], simpy.Event] | None = None
     share: Callable[[], Flow | None] = lambda: None
 
@@ -132,6 +145,7 @@ class Client:
         prices: What it costs.
         on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
         report_every_s: How often a downloading client reports.
+        on_memory_drop: Whether training that lacks memory is lost, or begins again with a smaller plan.
         links: Links that devices share; None where none are.
     """
 
@@ -141,6 +155,7 @@ class Client:
     prices: Prices
     on_interrupt: Literal["drop", "pause"]
     report_every_s: float
+    on_memory_drop: Literal["drop", "shrink"] = "drop"
     links: SharedLinks | None = None
 
     def run(self) -> Steps:
@@ -161,7 +176,7 @@ class Client:
         trip, link = self.trip, self.trip.device.downlink
 
         def note(sent: float) -> None:
-            trip.bytes_down = min(trip.delivery.size_bytes, int(sent))
+            trip.bytes_down = max(trip.bytes_down, min(trip.delivery.size_bytes, int(sent)))
 
         began_s = self._begin("download")
         yield from self._work(
@@ -171,34 +186,47 @@ class Client:
                 done=link.bytes_between,
                 note=note,
                 reports=True,
+                closes_at_s=trip.delivery.closes_at_s,
+                least=lambda: float(trip.delivery.least_bytes),
                 share=lambda: self._join("download"),
             )
         )
-        trip.bytes_down = trip.delivery.size_bytes
         self.desk.downloaded(trip, self.clock.now - began_s)
         self._check_recall()
 
     def _train(self) -> Steps:
-        trip, device = self.trip, self.trip.device
         began_s = self._begin("train")
-        flops = self.prices.flops(trip.plan.total, trip.plan.trained)
+        while True:
+            try:
+                yield from self._local_steps()
+            except _SqueezedError:
+                if self.on_memory_drop == "drop":
+                    raise _LeftError("the device ran out of memory") from None
+                self.desk.squeezed(self.trip)
+                self._check_recall()
+            else:
+                self.desk.trained(self.trip, self.clock.now - began_s)
+                return
+
+    def _local_steps(self) -> Steps:
+        plan, device = self.trip.plan, self.trip.device
+        flops = self.prices.flops(plan.total, plan.trained)
         yield from self._work(
             _Job(
                 amount=lambda: flops,
                 end_s=device.compute_end_s,
                 done=device.compute.integral,
                 note=_no_bytes,
-                memory_bytes=self.prices.memory_bytes(trip.plan.total, trip.plan.trained),
+                memory_bytes=self.prices.memory_bytes(plan.total, plan.trained),
             )
         )
-        self.desk.trained(trip, self.clock.now - began_s)
 
     def _upload(self) -> Steps:
         trip, link = self.trip, self.trip.device.uplink
         size = self.prices.bytes_up(trip.plan)
 
         def note(sent: float) -> None:
-            trip.bytes_up = min(size, int(sent))
+            trip.bytes_up = max(trip.bytes_up, min(size, int(sent)))
 
         began_s = self._begin("upload")
         yield from self._work(
@@ -210,7 +238,6 @@ class Client:
                 share=lambda: self._join("upload"),
             )
         )
-        trip.bytes_up = size
         self.desk.uploaded(trip, self.clock.now - began_s)
 
     def _join(self, direction: Direction) -> Flow | None:
@@ -259,20 +286,34 @@ class Client:
             left = max(job.amount() - carried, 0.0)
             # A re-plan may ask for no more than what is there, whose last byte came a moment ago.
             finish_s = max(job.end_s(start_s, left), start_s + MIN_PHASE_S, float(self.clock.now))
+            closed_s = self._closed_s(job, start_s, carried)
             killed_s = self._killed_s(start_s, min(finish_s, departure_s), job.memory_bytes)
-            wake_s = min(finish_s, departure_s, killed_s, self._next_report_s(job))
-            yield self._wake(job, wake_s, WORK if wake_s == finish_s else CLOSING)
+            wake_s = min(finish_s, closed_s, departure_s, killed_s, self._next_report_s(job))
+            is_over = wake_s in (finish_s, closed_s)
+            yield self._wake(job, wake_s, WORK if is_over else CLOSING)
             note()
             if self.clock.now < wake_s:
-                continue  # others have left or come
-            if wake_s == finish_s:
+                continue  # over shared links: enough has been sent, sooner than foreseen
+            if is_over:
+                self._conclude(job, job.amount() if wake_s == finish_s else job.least())
                 return True
             if wake_s == departure_s:
                 return False
             if wake_s == killed_s:
-                raise _LeftError("the device ran out of memory")
-            self.desk.progressed(self.trip)
-            self._check_recall()
+                raise _SqueezedError
+            yield self.desk.progressed(self.trip)
+
+    def _conclude(self, job: _Job, at_least: float) -> None:
+        """Take note of what is surely done, which rounding may have left a byte short."""
+        job.note(at_least)
+        self.trip.note_progress = lambda: None
+
+    def _closed_s(self, job: _Job, start_s: float, carried: float) -> float:
+        """The instant at which work that may be cut is cut: late enough for the least of it."""
+        if job.closes_at_s == float("inf"):
+            return job.closes_at_s
+        least_s = job.end_s(start_s, max(job.least() - carried, 0.0))
+        return max(job.closes_at_s, least_s, float(self.clock.now), start_s + MIN_PHASE_S)
 
     def _wake(self, job: _Job, at_s: float, priority: int) -> simpy.Event:
         if job.wake is not None:

@@ -31,7 +31,10 @@ class Aggregator(Protocol):
         ...
 
     async def aggregate(self, version: int, updates: Sequence[Update], weights: Sequence[float]) -> Combined:
-        """Make version ``version + 1`` from `version` and these updates; weights sum to at most one."""
+        """Make version ``version + 1`` from `version` and these updates.
+
+        Weights are shares that sum to one; an update counts for its share times its discount.
+        """
         ...
 
     def release(self, version: int) -> None:

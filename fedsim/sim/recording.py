@@ -12,6 +12,7 @@ from fedsim.method import events as ev
 from fedsim.method.bundle import Measurements
 from fedsim.method.messages import Budget, Evaluation, RankPlan
 from fedsim.sim.client import Trip
+from fedsim.sim.energy import Spans
 from fedsim.sim.instrument import Instrument
 from fedsim.world.device import Device
 
@@ -26,6 +27,7 @@ class Scribe:
 
     instruments: Sequence[Instrument]
     _plans: dict[RankPlan, int] = field(default_factory=dict)
+    _spans: dict[int, Spans] = field(default_factory=dict)
     _now_s: float = 0.0
 
     def _write(self, time_s: float, event: str, **fields: object) -> None:
@@ -76,6 +78,8 @@ class Scribe:
     def dispatched(self, time_s: float, trip: Trip, budget: Budget) -> None:
         """An assignment was sent."""
         assignment = trip.assignment
+        spans = self._spans[assignment.id] = Spans()
+        spans.begin("download", time_s)
         plan = self._plan(time_s, assignment.offered)
         deadline_at_s = assignment.deadline_at_s
         self._write(
@@ -110,38 +114,51 @@ class Scribe:
             ahead={"download_bytes": action.ahead.download_bytes, "seconds": action.ahead.seconds},
         )
 
-    def downloaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
-        """A download is whole."""
+    def downloaded(
+        self, time_s: float, trip: Trip, duration_s: float, unused_bytes: int | None = None
+    ) -> None:
+        """A download is over; of a stream, the bytes of a column that was cut are unused."""
+        self._spans[trip.assignment.id].end("download", time_s)
         self._write(
             time_s,
             "downloaded",
             assignment=trip.assignment.id,
             bytes=trip.bytes_down,
             duration_s=_positive(duration_s, "download"),
+            **({} if unused_bytes is None else {"unused_bytes": unused_bytes}),
         )
 
     def training_started(self, time_s: float, trip: Trip) -> None:
         """A plan is final."""
+        spans = self._spans[trip.assignment.id]
+        spans.end("train", time_s)  # steps that begin again with a smaller plan have cost energy too
+        spans.begin("train", time_s)
         plan = self._plan(time_s, trip.plan)
         self._write(time_s, "training_started", assignment=trip.assignment.id, plan=plan)
 
     def trained(self, time_s: float, trip: Trip, duration_s: float) -> None:
         """The local steps are done."""
+        spans = self._spans[trip.assignment.id]
+        spans.end("train", time_s)
+        spans.begin("upload", time_s)
         duration_s = _positive(duration_s, "training")
         self._write(time_s, "trained", assignment=trip.assignment.id, duration_s=duration_s)
 
-    def uploaded(self, time_s: float, trip: Trip, duration_s: float) -> None:
-        """An update reached the server."""
+    def uploaded(self, time_s: float, trip: Trip, duration_s: float, cut: str = "") -> None:
+        """An update reached the server, or what had come of it when its upload was cut."""
+        self._spans[trip.assignment.id].end("upload", time_s)
         self._write(
             time_s,
             "uploaded",
             assignment=trip.assignment.id,
             bytes=trip.bytes_up,
             duration_s=_positive(duration_s, "upload"),
+            **({"cut": cut} if cut else {}),
         )
 
     def paused(self, time_s: float, trip: Trip, resumes_at_s: float) -> None:
         """A device left mid-work and will go on when it is back."""
+        self._spans[trip.assignment.id].pause(time_s, resumes_at_s)
         self._write(
             time_s,
             "paused",
@@ -151,7 +168,10 @@ class Scribe:
         )
 
     def settled(self, time_s: float, trip: Trip, action: ev.Settle) -> None:
-        """An assignment has ended."""
+        """An assignment has ended; its energy is told where the fleet has coefficients."""
+        spans, power = self._spans.pop(action.assignment), trip.device.power
+        spans.close(time_s)
+        energy = {} if power is None else {"energy_j": spans.joules(power, trip.bytes_down, trip.bytes_up)}
         self._write(
             time_s,
             "settled",
@@ -164,6 +184,7 @@ class Scribe:
             plan=self._plan(time_s, trip.plan),
             bytes_down=trip.bytes_down,
             bytes_up=trip.bytes_up,
+            **energy,
         )
 
     # --- versions ---------------------------------------------------------------------------------------
@@ -171,6 +192,8 @@ class Scribe:
     def aggregating(self, time_s: float, action: ev.Aggregate) -> None:
         """The server combines updates; staleness and discounts only where versions are mixed."""
         mixed = {"staleness": list(action.staleness), "discounts": list(action.discounts)}
+        if action.damping:
+            mixed["damping"] = list(action.damping)
         if not action.discounts:
             mixed = {}
         self._write(
@@ -194,6 +217,11 @@ class Scribe:
             losses=_by_assignment(event.losses),
             failed=_by_assignment(event.failed),
             **({"pruned": _by_assignment(event.pruned)} if event.pruned else {}),
+            **(
+                {"arrived": {str(number): list(event.arrived[number]) for number in sorted(event.arrived)}}
+                if event.arrived
+                else {}
+            ),
         )
 
     def measured(self, time_s: float, version: int, found: Measurements) -> None:

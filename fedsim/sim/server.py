@@ -3,25 +3,29 @@
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import simpy
 
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
-from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update
+from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update, UploadCut
 from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client, Trip
-from fedsim.sim.delivery import Delivery
-from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
+from fedsim.sim.counted import as_counted
+from fedsim.sim.delivery import delivery_of
+from fedsim.sim.driver_config import DriverConfig, RealWork
+from fedsim.sim.executor import Combined
 from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
 from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import CLOSING, Timeline, Work
 from fedsim.world.cost import Prices
+
+__all__ = ["Driver", "DriverConfig", "RealWork"]
 
 Results = Sequence[Update | TrainingFailure]
 Process = Generator[simpy.Event, Any, None]
@@ -30,34 +34,6 @@ COUNT_EVERY_S = 600.0
 """How often the devices online are counted for the record where there are too many to count at each look."""
 
 LAST = 3  # a look at the fleet and the end of the run come after everything else at their instant
-
-
-@dataclass(frozen=True, slots=True)
-class DriverConfig:
-    """How the world treats clients.
-
-    Args:
-        on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
-        report_every_s: How often a downloading client reports.
-        horizon_s: Limit of virtual time, or None.
-        deferred: Train only what is aggregated; otherwise everything that begins to train.
-        watches_presence: Whether arrivals and departures of devices that have taken part are recorded.
-    """
-
-    on_interrupt: Literal["drop", "pause"]
-    report_every_s: float
-    horizon_s: float | None
-    deferred: bool = True
-    watches_presence: bool = True
-
-
-@dataclass(slots=True)
-class RealWork:
-    """The three who do real work."""
-
-    executor: Executor
-    aggregator: Aggregator
-    evaluator: Evaluator
 
 
 @dataclass(slots=True)
@@ -76,6 +52,8 @@ class Driver:
     at_work: dict[int, int] = field(default_factory=dict)
     requests: dict[int, TrainRequest] = field(default_factory=dict)
     eager: dict[int, Work[Results]] = field(default_factory=dict)
+    cuts: dict[int, UploadCut] = field(default_factory=dict)
+    reports: list[ev.Progressed] = field(default_factory=list)
     events: deque[ev.Event] = field(default_factory=deque)
     draining: bool = False
     busy: np.ndarray = field(init=False)
@@ -118,6 +96,7 @@ class Driver:
             ev.Dispatch: self._dispatch,
             ev.Replan: self._replan,
             ev.Recall: self._recall,
+            ev.TakePart: self._take_part,
             ev.Decline: self._decline,
             ev.SetDeadline: self._set_deadline,
             ev.Aggregate: self._aggregate,
@@ -133,24 +112,30 @@ class Driver:
     def _dispatch(self, action: ev.Dispatch) -> None:
         assignment, clock = action.assignment, self.timeline.clock
         device = self.reporter.device(assignment.client)
-        offered, prices = assignment.offered, self.prices
-        delivery = Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))
-        trip = Trip(assignment, device, offered, delivery)
+        trip = Trip(assignment, device, assignment.offered, delivery_of(action, self.prices))
         self.trips[assignment.id] = trip
         self.at_work[assignment.client] = assignment.id
         self.busy[assignment.client] = True
         if self.config.watches_presence:
             self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
+        config = self.config
         client = Client(
-            clock, trip, self, self.prices, self.config.on_interrupt, self.config.report_every_s, self.links
+            clock,
+            trip,
+            self,
+            self.prices,
+            config.on_interrupt,
+            config.report_every_s,
+            config.on_memory_drop,
+            self.links,
         )
         trip.process = clock.process(client.run())
 
     def _replan(self, action: ev.Replan) -> None:
         trip = self.trips[action.assignment]
         trip.note_progress()
-        trip.replan(action.new)
+        trip.replan(action.new, action.stream)
         self.scribe.replanned(self.timeline.now_s, action)
 
     def _recall(self, action: ev.Recall) -> None:
@@ -158,8 +143,23 @@ class Driver:
         trip.note_progress()
         trip.recalled = True
         self._tell_of_cut(trip)
+        self._interrupt(trip)
+
+    def _interrupt(self, trip: Trip) -> None:
         if trip.process is not None and trip.process is not self.timeline.clock.active_process:
             trip.process.interrupt("recalled")
+
+    def _take_part(self, action: ev.TakePart) -> None:
+        """End an upload; what has come of it is the update."""
+        trip, number, now_s = self.trips[action.assignment], action.assignment, self.timeline.now_s
+        trip.note_progress()
+        trip.recalled = True
+        if trip.process is not self.timeline.clock.active_process:
+            self._tell_of_cut(trip)
+        self.cuts[number] = UploadCut(trip.bytes_up, tuple(self.prices.up_bytes.tolist()))
+        self.scribe.uploaded(now_s, trip, now_s - trip.phase_began_s, cut=action.reason)
+        self._free(trip)
+        self._interrupt(trip)
 
     def _tell_of_cut(self, trip: Trip) -> None:
         """A cut transfer still shows how fast the link is."""
@@ -178,6 +178,7 @@ class Driver:
         self._free(trip)
         self.requests.pop(action.assignment, None)
         self.eager.pop(action.assignment, None)
+        self.cuts.pop(action.assignment, None)
         self.scribe.settled(self.timeline.now_s, trip, action)
 
     def _free(self, trip: Trip) -> None:
@@ -190,31 +191,55 @@ class Driver:
     def _report(self, trip: Trip) -> DeviceReport:
         return self.reporter.report(trip.device, self.timeline.now_s)
 
-    def progressed(self, trip: Trip) -> None:
-        """A client waits or downloads."""
+    def progressed(self, trip: Trip) -> simpy.Event:
+        """A client waits or downloads; the server hears of all who report at this instant together."""
+        clock, now_s = self.timeline.clock, self.timeline.now_s
         received = trip.delivery.received(trip.bytes_down)
-        self.feed(
-            ev.Progressed(
-                self.timeline.now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip)
-            )
-        )
+        if not self.reports:
+            clock.then_at(now_s, self._tell_reports, CLOSING)
+        report = ev.Progressed(now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip))
+        self.reports.append(report)
+        return clock.wake_at(now_s, CLOSING)
+
+    def _tell_reports(self) -> None:
+        """Pass on the reports of this instant; who has been recalled since reports no more."""
+        reports, self.reports = self.reports, []
+        kept = tuple(report for report in reports if report.assignment in self.trips)
+        if kept and not self.stopped.triggered:
+            self.feed(kept[0] if len(kept) == 1 else ev.Reported(kept[0].now_s, kept))
 
     def downloaded(self, trip: Trip, duration_s: float) -> None:
-        """A download is whole; its plan is final when the server has heard of it."""
+        """A download is over; its plan is final when the server has heard of it."""
         now_s, number = self.timeline.now_s, trip.assignment.id
-        self.scribe.downloaded(now_s, trip, duration_s)
-        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, self._report(trip)))
-        if trip.recalled:
-            return
-        request = TrainRequest(trip.assignment, trip.plan)
-        self.requests[number] = request
-        self.scribe.training_started(now_s, trip)
+        received = trip.delivery.whole(trip.bytes_down)
+        unused = None if received is None else trip.bytes_down - self.prices.download_bytes(received)
+        self.scribe.downloaded(now_s, trip, duration_s, unused)
+        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, self._report(trip), received))
+        if not trip.recalled:
+            self._begin_training(trip)
+
+    def _begin_training(self, trip: Trip) -> None:
+        self.requests[trip.assignment.id] = TrainRequest(trip.assignment, trip.plan)
+        self.scribe.training_started(self.timeline.now_s, trip)
+        if self.config.on_memory_drop == "drop":
+            self._train_eagerly(trip)
+
+    def _train_eagerly(self, trip: Trip) -> None:
         if not self.config.deferred:
-            self.eager[number] = self.timeline.start(self.work.executor.train([request]))
+            number = trip.assignment.id
+            self.eager[number] = self.timeline.start(self.work.executor.train([self.requests[number]]))
+
+    def squeezed(self, trip: Trip) -> None:
+        """A client has too little memory to train its plan; its steps begin again with a smaller one."""
+        self.feed(ev.MemoryFell(self.timeline.now_s, trip.assignment.id, self._report(trip)))
+        if not trip.recalled:
+            self._begin_training(trip)
 
     def trained(self, trip: Trip, duration_s: float) -> None:
         """The local steps are done."""
         self.scribe.trained(self.timeline.now_s, trip, duration_s)
+        if self.config.on_memory_drop == "shrink":
+            self._train_eagerly(trip)  # only now is the plan final
 
     def uploaded(self, trip: Trip, duration_s: float) -> None:
         """An update reached the server."""
@@ -226,7 +251,7 @@ class Driver:
     def dropped(self, trip: Trip, reason: str) -> None:
         """A device left, or could not go on."""
         self._tell_of_cut(trip)
-        self.feed(ev.Dropped(self.timeline.now_s, trip.assignment.id, trip.phase, reason))
+        self.feed(ev.Dropped(self.timeline.now_s, trip.assignment.id, trip.phase, reason, trip.bytes_up))
 
     def paused(self, trip: Trip, resumes_at_s: float) -> None:
         """A device left and will go on when it is back."""
@@ -252,7 +277,19 @@ class Driver:
         self.feed(ev.FleetSeen(now_s, fleet))
 
     def _set_deadline(self, action: ev.SetDeadline) -> None:
-        self._at(action.at_s, lambda now_s: self.feed(ev.DeadlinePassed(now_s, action.round)), CLOSING)
+        def fire(now_s: float) -> None:
+            self.feed(ev.DeadlinePassed(now_s, action.round, self._uploading()))
+
+        self._at(action.at_s, fire, CLOSING)
+
+    def _uploading(self) -> dict[int, int]:
+        """Bytes that have come of each upload under way, where they may count."""
+        if not self.config.partial_upload:
+            return {}
+        trips = [trip for trip in self.trips.values() if trip.phase == "upload" and not trip.recalled]
+        for trip in trips:
+            trip.note_progress()
+        return {trip.assignment.id: trip.bytes_up for trip in trips}
 
     def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> None:
         def fire() -> None:
@@ -273,16 +310,13 @@ class Driver:
         failed = {
             result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
         }
-        weight_of = dict(zip(action.assignments, action.weights, strict=True))
-        discount_of = dict(zip(action.assignments, action.discounts, strict=False))
         combined: Combined | None = None
         if len(updates) >= max(action.minimum, 1):
-            left = sum(weight_of[update.assignment] for update in updates)
-            weights = [
-                weight_of[update.assignment] / left * discount_of.get(update.assignment, 1.0)
-                for update in updates
-            ]
-            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, updates, weights))
+            share_of = dict(zip(action.assignments, action.weights, strict=True))
+            left = sum(share_of[update.assignment] for update in updates)
+            shares = [share_of[update.assignment] / left for update in updates]
+            counted = as_counted(action, updates, self.cuts)
+            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, counted, shares))
             combined = yield self.timeline.join(combining)
         losses = {update.assignment: update.loss for update in updates if update.loss is not None}
         self._report_aggregate(action, combined, losses, failed)
@@ -320,6 +354,7 @@ class Driver:
             losses=losses,
             failed={**failed, **(combined.failed if combined else {})},
             pruned=combined.pruned if combined else {},
+            arrived=combined.arrived if combined else {},
         )
         self.scribe.aggregated(event)
         if combined is not None and combined.measured is not None:

@@ -98,7 +98,10 @@ class Timeline:
         if self._group is None:
             work.close()
             raise SimulationError("real work can only start while the timeline runs")
-        return Work(self._group.create_task(_capture(work)))
+        task = self._group.create_task(_capture(work))
+        # A task that is cancelled before its first step never enters the work: it is closed here.
+        task.add_done_callback(lambda _: work.close())
+        return Work(task)
 
     def join(self, work: Work[T]) -> simpy.Event:
         """Return an event whose value is the result of the work, at this same virtual instant.

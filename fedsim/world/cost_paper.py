@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedsim.world.cost import Prices
+from fedsim.world.cost import OutputPrices, Prices
 from fedsim.world.shape import ModelShape
 
 Tier = Literal["low", "medium", "high"]
@@ -73,9 +73,12 @@ def paper_prices(shape: ModelShape) -> Prices:
     """Price an assignment by the published constants.
 
     Use with devices of `SECONDS_FLOPS`: operations are then seconds. Uploads cost bytes and no time in the
-    source; their price per column is that of a download.
+    source; their price per column is that of a download. The constants are per number, so a method that
+    trains `lora_b` alone pays for ``d_out`` numbers of a column instead of ``u``; the source has no such
+    method.
     """
     units = np.array([layer.copies * (layer.d_in + layer.d_out) for layer in shape.layers], dtype=np.int64)
+    outputs = np.array([layer.copies * layer.d_out for layer in shape.layers], dtype=np.int64)
     nothing = np.zeros(len(units))
     return Prices(
         layers=tuple(layer.name for layer in shape.layers),
@@ -89,4 +92,7 @@ def paper_prices(shape: ModelShape) -> Prices:
         tail_flops=nothing,
         train_flops=COLUMN_S * units,
         base_flops=0.0,
+        output=OutputPrices(
+            COLUMN_BYTES * outputs, MEMORY_BYTES * outputs.astype(np.float64), COLUMN_S * outputs
+        ),
     )

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 
 from fedsim.world.availability import Availability
+from fedsim.world.energy import DevicePower
 from fedsim.world.link import Link
 from fedsim.world.trace import StepTrace
 
@@ -24,6 +25,7 @@ class Device:
         uplink: To the server.
         availability: When it is online.
         battery_wh: Battery capacity; None for a machine on mains.
+        power: What work costs it in energy; None where nobody knows.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Device:
     uplink: Link
     availability: Availability
     battery_wh: float | None = None
+    power: DevicePower | None = None
 
     def compute_end_s(self, start_s: float, flops: float) -> float:
         """Return when work of this many FLOP that starts now is done; infinity if never."""

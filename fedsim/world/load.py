@@ -8,6 +8,7 @@ import numpy as np
 
 from fedsim.seeds import Seeds
 from fedsim.world.assemble import AvailabilityPolicy, FleetOptions, assemble_population
+from fedsim.world.eligibility import Eligibility, with_eligibility
 from fedsim.world.formats.availability import read_availability
 from fedsim.world.formats.bandwidth import read_bandwidth
 from fedsim.world.formats.devices import read_devices
@@ -37,8 +38,7 @@ def load_population(
     mode: Mode = "normal",
     merge_gap_s: float | None = None,
     gap_policy: GapPolicy | None = None,
-    unmetered_only: bool = False,
-    charging_only: bool = False,
+    eligibility: Eligibility | None = None,
     growth: Growth | None = None,
     deal_availability: bool = False,
     deal_bandwidth: bool = False,
@@ -64,8 +64,7 @@ def load_population(
         mode: ``lenient`` drops rows that cannot be read, ``strict`` refuses rows that would be mended.
         merge_gap_s: Shorter absences are closed; default: 60 for measured traces, 0 for generated ones.
         gap_policy: What a hole in a bandwidth trace means; default: the sidecar, else ``hold``.
-        unmetered_only: Devices take part on Wi-Fi only.
-        charging_only: Devices take part on the charger only.
+        eligibility: When devices that are there may take part.
         growth: Draw a larger fleet from the devices of the file.
         deal_availability: Devices follow the rows of the availability file in a drawn order, not by name.
         deal_bandwidth: Devices draw their traces from the library, whatever their rows say.
@@ -73,6 +72,7 @@ def load_population(
     Raises:
         TraceError: For the first thing that is wrong, with file, line and the way out.
     """
+    rules = eligibility or Eligibility()
     options = FleetOptions(
         seed=seed,
         start_s=start_s,
@@ -93,8 +93,8 @@ def load_population(
             availability,
             mode=mode,
             merge_gap_s=merge_gap_s,
-            unmetered_only=unmetered_only,
-            charging_only=charging_only,
+            unmetered_only=rules.unmetered,
+            charging_only=rules.charging,
         )
     library = read_bandwidth(bandwidth, mode=mode, gap_policy=gap_policy)
     events = None if state is None else read_state(state, mode=mode)
@@ -104,6 +104,8 @@ def load_population(
     if deal_bandwidth:
         fleet = replace(fleet, bandwidth_ids=("",) * len(fleet.ids))
     population = assemble_population(fleet, present, library, events, options)
+    told = frozenset[str]() if present is None else present.tells
+    population = with_eligibility(population, rules.without(told))
     if growth is None:
         return population
     tz_s = fleet.numbers["tz_offset_s"][: population.num_devices]

@@ -6,16 +6,19 @@ Text is made column by column where a fleet is large; nothing here writes to dis
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from fedsim.errors import TraceError
 from fedsim.seeds import Seeds
+from fedsim.world.calibration import CALIBRATED_ON, NETWORKS, PRESENCE, NetworkFamily, Presence
+from fedsim.world.make_state import Drawn, state_csv
 from fedsim.world.recipe import Recipe
-from fedsim.world.synth import DAY_S, Stays, synth_disturbances, synth_presence, synth_rates
+from fedsim.world.synth import DAY_S, Stays, synth_presence, synth_rates
 
+_LICENCE = "Apache-2.0"
+_TIMED = ("availability", "state")
 _DEVICE_COLUMNS = (
     "device_id",
     "device_class",
@@ -29,15 +32,6 @@ _DEVICE_COLUMNS = (
     "bandwidth_scale",
     "tz_offset_s",
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Drawn:
-    """The fleet's rows: identifier, class and zone of each device, in the order of the file."""
-
-    ids: list[str]
-    classes: list[str]
-    tz_s: list[int]
 
 
 def synth_fleet(recipe: Recipe, num_devices: int, days: int, seed: int) -> dict[str, str]:
@@ -66,19 +60,18 @@ def synth_fleet(recipe: Recipe, num_devices: int, days: int, seed: int) -> dict[
         "availability.csv": _availability_csv(recipe, fleet, days, seeds),
         "bandwidth.csv": _bandwidth_csv(recipe, seeds),
     }
-    timed = ["availability.csv"]
     if recipe.has_state:
-        files["state.csv"] = _state_csv(recipe, fleet, {row[0]: float(row[2]) for row in rows}, days, seeds)
-        timed.append("state.csv")
-    for name in timed:
-        files[f"{name}.toml"] = _sidecar(name.removesuffix(".csv"), origin, days)
+        files["state.csv"] = state_csv(recipe, fleet, {row[0]: float(row[2]) for row in rows}, days, seeds)
+    for name in list(files):
+        kind = name.removesuffix(".csv")
+        files[f"{name}.toml"] = _sidecar(kind, origin, days if kind in _TIMED else None)
     if recipe.energy:
-        files["energy.toml"] = _energy_toml(recipe)
+        files["energy.toml"] = _energy_toml(recipe, origin)
     files["README.md"] = _readme(recipe, fleet, files, days=days, seed=seed)
     return files
 
 
-def _draw(recipe: Recipe, num_devices: int, seeds: Seeds) -> _Drawn:
+def _draw(recipe: Recipe, num_devices: int, seeds: Seeds) -> Drawn:
     """Deal classes by their shares, mix the order, draw zones."""
     names = list(recipe.classes)
     edges = np.cumsum([recipe.classes[name].share for name in names])
@@ -92,10 +85,10 @@ def _draw(recipe: Recipe, num_devices: int, seeds: Seeds) -> _Drawn:
         counts[names[k]] += 1
         ids.append(f"{names[k]}-{counts[names[k]]:03d}")
     zones = rng.choice(list(recipe.zones_h), num_devices, p=list(recipe.zones_h.values()))
-    return _Drawn(ids, [names[k] for k in dealt.tolist()], [round(h * 3600) for h in zones.tolist()])
+    return Drawn(ids, [names[k] for k in dealt.tolist()], [round(h * 3600) for h in zones.tolist()])
 
 
-def _device_rows(recipe: Recipe, fleet: _Drawn, seeds: Seeds) -> list[list[str]]:
+def _device_rows(recipe: Recipe, fleet: Drawn, seeds: Seeds) -> list[list[str]]:
     """Draw one row per device, each from a stream of its own."""
     rows = []
     for name, kind, tz_s in zip(fleet.ids, fleet.classes, fleet.tz_s, strict=True):
@@ -114,7 +107,7 @@ def _device_rows(recipe: Recipe, fleet: _Drawn, seeds: Seeds) -> list[list[str]]
     return rows
 
 
-def _availability_csv(recipe: Recipe, fleet: _Drawn, days: int, seeds: Seeds) -> str:
+def _availability_csv(recipe: Recipe, fleet: Drawn, days: int, seeds: Seeds) -> str:
     parts = []
     for kind, made in recipe.classes.items():
         members = np.array(
@@ -156,32 +149,19 @@ def _bandwidth_csv(recipe: Recipe, seeds: Seeds) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _state_csv(recipe: Recipe, fleet: _Drawn, memory: Mapping[str, float], days: int, seeds: Seeds) -> str:
-    lines = ["device_id,time_s,key,value"]
-    for name, kind, tz_s in zip(fleet.ids, fleet.classes, fleet.tz_s, strict=True):
-        made = recipe.classes[kind]
-        for key, disturbance, whole in (
-            ("mem_available_mib", made.memory_use, memory[name]),
-            ("compute_factor", made.slowing, None),
-        ):
-            if disturbance is None:
-                continue
-            times, left = synth_disturbances(disturbance, days, tz_s, seeds.generator(key, name))
-            values = [f"{share:.2f}" if whole is None else f"{share * whole:.0f}" for share in left.tolist()]
-            lines += [f"{name},{t},{key},{v}" for t, v in zip(times.tolist(), values, strict=True)]
-    return "\n".join(lines) + "\n"
+def _sidecar(kind: str, origin: str, days: int | None) -> str:
+    """Where a file is from; its period, where it begins again after so many days."""
+    text = f'kind = "{kind}"\nsource = "{origin}"\nlicence = "{_LICENCE}"\n'
+    return text if days is None else f"{text}period_s = {days * DAY_S}\nloop = true\n"
 
 
-def _sidecar(kind: str, origin: str, days: int) -> str:
-    return (
-        f'kind = "{kind}"\nsource = "{origin}"\nlicence = "Apache-2.0"\n'
-        f"period_s = {days * DAY_S}\nloop = true\n"
-    )
-
-
-def _energy_toml(recipe: Recipe) -> str:
+def _energy_toml(recipe: Recipe, origin: str) -> str:
     """Say the power of each class while it trains, and of each network while it moves data."""
-    lines = ["# Power beyond the idle device, in watts; a rate in Mbit/s multiplies the slopes."]
+    lines = [
+        "# Power beyond the idle device, in watts; a rate in Mbit/s multiplies the slopes.",
+        f'source = "{origin}"',
+        f'licence = "{_LICENCE}"',
+    ]
     for name, made in recipe.classes.items():
         if made.compute_w is not None:
             lines += ["", f'[class."{name}"]', f"compute_w = {made.compute_w:g}"]
@@ -191,24 +171,24 @@ def _energy_toml(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-_STATE_LINE = (
-    "- `state.csv`: memory that foreground apps take and speed that heat takes (judgement), in UTC seconds.\n"
-)
 _ENERGY_LINE = "- `energy.toml`: power of classes that train and of radios that move data, beyond idling.\n"
 
 
-def _readme(recipe: Recipe, fleet: _Drawn, files: Mapping[str, str], *, days: int, seed: int) -> str:
+def _readme(recipe: Recipe, fleet: Drawn, files: Mapping[str, str], *, days: int, seed: int) -> str:
     name = recipe.name
-    state = _STATE_LINE if "state.csv" in files else ""
-    energy = _ENERGY_LINE if "energy.toml" in files else ""
     counts = "\n".join(f"| {kind} | {fleet.classes.count(kind)} |" for kind in recipe.classes)
     hashes = "\n".join(
         f"| `{file}` | {len(text.encode())} | `{hashlib.sha256(text.encode()).hexdigest()}` |"
         for file, text in files.items()
     )
-    num_traces = sum(part.traces for part in recipe.library.values())
+    state = (
+        f"- `state.csv`: {_state_words(recipe)}, in UTC seconds (judgement).\n"
+        if "state.csv" in files
+        else ""
+    )
+    energy = _ENERGY_LINE if "energy.toml" in files else ""
     zones = ", ".join(f"{hours:+g}" for hours in recipe.zones_h)
-    return f"""# {name}: a generated fleet
+    return f"""# {name.removesuffix(".yaml")}: a generated fleet
 
 Nothing here was measured. The generators and the tables they follow are in `fedsim/world/synth.py`,
 `fedsim/world/recipe.py` and `fedsim/world/calibration.py`; the same command makes the same bytes:
@@ -223,12 +203,57 @@ Licence: Apache-2.0, as the project.
 
 - `availability.csv`: when a device may take part, in seconds of **its own local time**; `tz_offset_s`
   in `devices.csv` (UTC {zones} h) moves it. Begins again after {days} days.
-  Phones take part while they charge.
-- `bandwidth.csv`: a library of {num_traces} traces of 15 to 20 minutes, Mbit/s down and
-  up; each device follows one of them from its own offset, with its own scale. `0` is an outage.
+- `bandwidth.csv`: {_library_words(recipe)}, Mbit/s down and up; each
+  device follows one of them from its own offset, with its own scale. `0` is an outage.
 {state}{energy}- `devices.csv`: usable memory, effective training speed (not data-sheet peak) and battery.
+
+Statistics follow
+
+{_calibration_words(recipe)}
 
 | file | bytes | sha256 |
 |---|---|---|
 {hashes}
 """
+
+
+def _library_words(recipe: Recipe) -> str:
+    parts = recipe.library.values()
+    minutes = sorted({part.num_steps * part.step_s / 60 for part in parts})
+    span = f"{minutes[0]:g}" if len(minutes) == 1 else f"{minutes[0]:g} to {minutes[-1]:g}"
+    return f"a library of {sum(part.traces for part in parts)} traces of {span} minutes"
+
+
+def _state_words(recipe: Recipe) -> str:
+    made = recipe.classes.values()
+    kinds = {
+        "memory that foreground apps take": any(one.memory_use for one in made),
+        "speed that heat takes": any(one.slowing for one in made),
+        "charger and battery": any(one.battery_use for one in made),
+        "network": any(one.on_wifi for one in made),
+    }
+    return ", ".join(kind for kind, there in kinds.items() if there)
+
+
+def _calibration_words(recipe: Recipe) -> str:
+    """Say what each network and the presence of each class were fitted to."""
+    rows = [
+        f"- presence of {kind}: {_presence_words(made.presence)}" for kind, made in recipe.classes.items()
+    ]
+    rows += [f"- network {name}: {_network_words(recipe.families[name])}" for name in recipe.library]
+    return "\n".join(rows)
+
+
+def _presence_words(own: Presence) -> str:
+    name = next((name for name, known in PRESENCE.items() if known == own), None)
+    return "numbers of the recipe" if name is None else CALIBRATED_ON.get(name, "judgement")
+
+
+def _network_words(own: NetworkFamily) -> str:
+    """A network is known by its marginal; a recipe may have moved its level or its outages."""
+    alike = [name for name, known in NETWORKS.items() if known.quantiles == own.quantiles]
+    if not alike:
+        return "numbers of the recipe"
+    name = next((name for name in alike if NETWORKS[name] == own), alike[0])
+    moved = "" if NETWORKS[name] == own else "; other numbers of the recipe"
+    return CALIBRATED_ON.get(name, "judgement") + moved

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedsim.world.availability import Availability
 from fedsim.world.device import Device
+from fedsim.world.energy import DevicePower, FleetPower
 from fedsim.world.formats.records import BandwidthTrace, Origin, StateTable
 from fedsim.world.link import Link
 from fedsim.world.timetables import Intervals, Timetables, is_there, time_to_next_start
@@ -52,6 +53,7 @@ class Population:
         origins: Files it was made from.
         notes: What the readers mended and what was assumed.
         state_shift_s: Events of each device are read this much later; None where nobody's are.
+        power: Energy coefficients; None where none are given.
         cell: Behind which shared cell each device is, -1 for none; None where nobody is behind any.
     """
 
@@ -69,6 +71,7 @@ class Population:
     origins: tuple[Origin, ...] = ()
     notes: tuple[str, ...] = ()
     state_shift_s: np.ndarray | None = None
+    power: FleetPower | None = None
     cell: np.ndarray | None = None
     _made: list[Timetables] = field(init=False, default_factory=list, repr=False)
     _rows: dict[tuple[int, float], Availability] = field(init=False, default_factory=dict, repr=False)
@@ -103,6 +106,7 @@ class Population:
             uplink=uplink,
             availability=self.availability(index),
             battery_wh=None if math.isnan(battery) else battery,
+            power=self._power(index),
         )
 
     def availability(self, index: int) -> Availability:
@@ -172,6 +176,11 @@ class Population:
             Link(shared.down.seen(offset, scale), latency),
             Link(up.seen(offset, scale), latency),
         )
+
+    def _power(self, index: int) -> DevicePower | None:
+        if self.power is None:
+            return None
+        return self.power.of(int(self.class_index[index]), int(self.connections.trace[index]))
 
     def _compute(self, index: int) -> StepTrace:
         speed = float(self.compute_flops[index])

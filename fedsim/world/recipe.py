@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fedsim.errors import TraceError
 from fedsim.world.calibration import NetworkFamily, Presence, RadioPower
-from fedsim.world.synth import Disturbance
+from fedsim.world.synth import Battery, Disturbance
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class ClassRecipe:
         gflops_ln_sd: Spread of the log speed.
         memory_ln_sd: Spread of the log memory around a variant.
         compute_w: Power while it trains, beyond idling; None if unknown.
+        battery_use: How its battery fills and empties, for the state file; None to leave that out.
+        on_wifi: When it is on Wi-Fi, and else on a cellular network, for the state file.
     """
 
     share: float
@@ -37,6 +39,14 @@ class ClassRecipe:
     gflops_ln_sd: float = 0.35
     memory_ln_sd: float = 0.06
     compute_w: float | None = None
+    battery_use: Battery | None = None
+    on_wifi: Presence | None = None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether its devices have events."""
+        parts = (self.memory_use, self.slowing, self.battery_use, self.on_wifi)
+        return any(part is not None for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +88,28 @@ class Recipe:
             _check_shares(where, made.networks)
             _check_known(where, made.networks, self.library)
         _check_known(f"recipe {self.name}: library", self.library, self.families)
-        _check_known(f"recipe {self.name}: energy", self.energy, self.families)
+        self._check_energy()
+
+    def _check_energy(self) -> None:
+        """All coefficients or none: a sum over some devices would mislead."""
+        where = f"recipe {self.name}: energy"
+        _check_known(where, self.energy, self.families)
+        powered = [name for name, made in self.classes.items() if made.compute_w is not None]
+        if not self.energy and powered:
+            raise TraceError(
+                f"{where}: expected radios, since {powered[0]} has compute_w; add them or drop it"
+            )
+        lacking = [name for name in self.library if name not in self.energy]
+        lacking += [f"compute_w of {name}" for name in self.classes if name not in powered]
+        if self.energy and lacking:
+            raise TraceError(
+                f"{where}: expected coefficients of all, found no {lacking[0]}; add or drop energy"
+            )
 
     @property
     def has_state(self) -> bool:
-        """Whether anything takes memory or speed away."""
-        return any(made.memory_use or made.slowing for made in self.classes.values())
+        """Whether any device has events."""
+        return any(made.has_state for made in self.classes.values())
 
 
 def _check_shares(where: str, shares: Mapping[str, float]) -> None:

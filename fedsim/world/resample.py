@@ -256,8 +256,9 @@ def _moves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw whole days for devices whose period is made of whole days, and a zone if zones are given."""
     period = templates.intervals.period_s[presence]
-    whole = np.isfinite(period) & (np.mod(period, _DAY_S) == 0)
-    days = np.where(whole, np.where(np.isfinite(period), period, 0.0) // _DAY_S, 1.0)
+    length = np.where(np.isfinite(period), period, 0.0)
+    whole = np.isfinite(period) & (np.mod(length, _DAY_S) == 0)
+    days = np.where(whole, length // _DAY_S, 1.0)
     moved_s = np.floor(rng.random(len(presence)) * days) * _DAY_S
     if not growth.zones_h:
         return moved_s, tz_s[presence]

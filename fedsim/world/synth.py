@@ -38,8 +38,9 @@ def synth_presence(num_devices: int, days: int, presence: Presence, rng: np.rand
     """Let devices come and go with a daily rhythm.
 
     A two-state process in steps of a minute. A device's long-run share is drawn from a Beta distribution; the
-    hour moves its logit; at each change a log-normal factor on the switching rate is drawn, which spreads the
-    lengths of stays over three orders of magnitude. Two days pass before the trace begins.
+    hour moves its logit; at each change a factor on the switching rate is drawn from one of two log-normal
+    distributions, long stays and short ones, which spreads lengths over three orders of magnitude. Two days
+    pass before the trace begins.
 
     Source:
         Fitted to Berta, Bilicki and Jelasity, "Defining and understanding smartphone churn over the
@@ -47,7 +48,7 @@ def synth_presence(num_devices: int, days: int, presence: Presence, rng: np.rand
     """
     share = np.ascontiguousarray(_hourly_share(num_devices, presence, rng).T)
     online = rng.random(num_devices) < share[0]
-    factor = np.exp(presence.ln_sd * rng.standard_normal(num_devices))
+    factor = _factors(presence, num_devices, rng)
     per_step = presence.rate_per_h * _STEP_S / 3600.0
     changed: list[np.ndarray] = []
     at_s: list[np.ndarray] = []
@@ -64,7 +65,7 @@ def synth_presence(num_devices: int, days: int, presence: Presence, rng: np.rand
         flips = np.flatnonzero(draws < hazard)
         within = rng.integers(0, _STEP_S, len(flips))
         online[flips] = ~online[flips]
-        factor[flips] = np.exp(presence.ln_sd * rng.standard_normal(len(flips)))
+        factor[flips] = _factors(presence, len(flips), rng)
         # Between full hours only devices that changed have another hazard.
         aim = target[flips]
         hazard[flips] = factor[flips] * per_step * np.where(online[flips], 1.0 - aim, aim)
@@ -72,6 +73,16 @@ def synth_presence(num_devices: int, days: int, presence: Presence, rng: np.rand
             changed.append(flips)
             at_s.append(step * _STEP_S + within)
     return _stays(begins_online, np.concatenate(changed), np.concatenate(at_s), days * DAY_S)
+
+
+def _factors(presence: Presence, num: int, rng: np.random.Generator) -> np.ndarray:
+    """Factors on the switching rate; without short stays nothing more is drawn, so that old recipes hold."""
+    spread = rng.standard_normal(num)
+    long = np.exp(presence.ln_sd * spread)
+    if presence.short_share == 0.0:
+        return np.asarray(long)
+    short = presence.short_factor * np.exp(presence.short_ln_sd * spread)
+    return np.where(rng.random(num) < presence.short_share, short, long)
 
 
 def _hourly_share(num_devices: int, presence: Presence, rng: np.random.Generator) -> np.ndarray:
@@ -207,3 +218,64 @@ def _waking_start(num: int, days: int, tz_offset_s: int, rng: np.random.Generato
     local = np.where(awake, rng.integers(8 * 3600, 23 * 3600, num), rng.integers(0, DAY_S, num))
     day = rng.integers(0, days, num)
     return np.asarray(day * DAY_S + (local - tz_offset_s) % DAY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """How a battery is used.
+
+    Args:
+        charging: When the device is on the charger.
+        hours_to_full: From empty, on the charger.
+        hours_to_empty: From full, off it.
+    """
+
+    charging: Presence
+    hours_to_full: float
+    hours_to_empty: float
+
+
+_LEVEL_STEP = 10.0
+
+
+def synth_battery(
+    battery: Battery, starts_s: np.ndarray, ends_s: np.ndarray, period_s: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return instants and the level in percent from each on: at changes of the charger, and every ten points.
+
+    The level rises and falls at constant rates. It begins as the period ends, so that it can begin anew.
+
+    Args:
+        battery: Its rates.
+        starts_s: When the charger is plugged in; sorted, inside the period.
+        ends_s: When it is unplugged.
+        period_s: Length of the trace.
+    """
+    edges = np.unique(np.concatenate(([0.0], starts_s, ends_s[ends_s < period_s])))
+    plugged = np.searchsorted(starts_s, edges, side="right") > np.searchsorted(ends_s, edges, side="right")
+    up, down = 100.0 / (3600.0 * battery.hours_to_full), -100.0 / (3600.0 * battery.hours_to_empty)
+    slopes = np.where(plugged, up, down)
+    lengths = np.diff(np.append(edges, period_s))
+    level = 100.0
+    for slope, length in zip(slopes.tolist(), lengths.tolist(), strict=True):
+        level = min(100.0, max(0.0, level + slope * length))
+    times: list[float] = []
+    levels: list[float] = []
+    for start, slope, length in zip(edges.tolist(), slopes.tolist(), lengths.tolist(), strict=True):
+        reached = min(100.0, max(0.0, level + slope * length))
+        passed = [(start + (at - level) / slope, at) for at in _levels_between(level, reached)]
+        passed = [
+            (time_s, at) for time_s, at in passed if time_s < start + length
+        ]  # else the next edge tells
+        times += [start, *(time_s for time_s, _ in passed)]
+        levels += [level, *(at for _, at in passed)]
+        level = reached
+    return np.array(times), np.array(levels)
+
+
+def _levels_between(level: float, reached: float) -> list[float]:
+    """Multiples of ten points on the way, the end included."""
+    low, high = min(level, reached), max(level, reached)
+    steps = np.arange(math.ceil(low / _LEVEL_STEP), math.floor(high / _LEVEL_STEP) + 1) * _LEVEL_STEP
+    passed = [float(step) for step in steps if step != level]
+    return passed if reached > level else passed[::-1]

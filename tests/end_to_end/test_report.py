@@ -1,6 +1,8 @@
 """Reports of real records in a real browser: every figure is drawn, the controls work, nothing complains."""
 
+import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,20 @@ def test_the_page_of_a_comparison_is_drawn(browser, tmp_path, size):
             (directory / "manifest.json").write_text(json.dumps({**manifest, "seed": seed}))
             runs[name].append(directory)
     look(browser, write_comparison(tmp_path / "out", runs), size)
+
+
+def test_a_parser_that_is_not_ours_reads_the_timeline(browser, run, tmp_path):
+    """Speedscope has its own reader of trace events, which complains of spans that overlap."""
+    viewer = os.environ.get("FEDSIM_SPEEDSCOPE")
+    if not viewer:
+        pytest.skip("npm install speedscope, and let FEDSIM_SPEEDSCOPE name its dist/release/index.html")
+    content = (run / "timeline.json").read_bytes()
+    told = json.dumps(base64.b64encode(content).decode())
+    (tmp_path / "profile.js").write_text(f"speedscope.loadFileFromBase64('timeline.json', {told})")
+    address = f"{Path(viewer).resolve().as_uri()}#localProfilePath={tmp_path / 'profile.js'}"
+    browser.call("Page.navigate", url=address)
+    browser.wait_for("document.body && document.body.innerText.includes('versions (tid 1)')")
+    events = json.loads(content)["traceEvents"]
+    tracks = {(event["pid"], event["tid"]) for event in events if event["ph"] == "X"}
+    assert f"(1/{len(tracks)})" in browser.evaluate("document.body.innerText")
+    assert [said for said in browser.complaints if "webgl" not in said.lower()] == []

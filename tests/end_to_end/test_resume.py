@@ -323,7 +323,7 @@ def test_a_failure_that_was_dropped_stays_dropped(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on(tmp_path):
-    """Ctrl-C in a process of its own: exit code 130, and a command that works."""
+    """Ctrl-C in a process of its own: exit code 130, a command that works, and not a word more."""
     directory = tmp_path / "run"
     arguments = [f"{key}={value}" for key, value in {**kills.SHORT, "stop.rounds": "40"}.items()]
     sets = [word for argument in arguments for word in ("--set", argument)]
@@ -347,8 +347,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert f"to go on: fedsim run --resume {directory}" in errors
-    assert "Traceback" not in errors.split("to go on")[0]
+    assert errors == f"to go on: fedsim run --resume {directory}\n"
     with pytest.raises(BombError):
         fedsim.resume(directory, instruments=[Bomb(100)])
 

@@ -111,7 +111,7 @@ def test_no_plan_exceeds_a_budget_and_every_plan_equals_the_slow_rules(block):
 
 
 def _replan_keeps_the_law(rng, spectrum, budget, prices, plan, rule):
-    assert replan(spectrum, budget, prices, (0,) * len(plan.total), rule) == plan
+    assert replan(spectrum, [budget], prices, [(0,) * len(plan.total)], None, rule) == [plan]
     received = tuple(int(rng.integers(0, total + 1)) for total in plan.total)
     less = Budget(
         budget.download_bytes * rng.uniform(0, 1),
@@ -121,7 +121,7 @@ def _replan_keeps_the_law(rng, spectrum, budget, prices, plan, rule):
         budget.upload_bps,
         budget.flops,
     )
-    again = replan(spectrum, less, prices, received, rule)
+    (again,) = replan(spectrum, [less], prices, [received], None, rule)
     if isinstance(again, RankPlan):
         assert all(total >= have for total, have in zip(again.total, received, strict=True))
         assert_within(prices, again, less, received)

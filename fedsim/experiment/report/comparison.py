@@ -12,7 +12,7 @@ from fedsim.errors import InputError
 from fedsim.experiment.load import Run, load_run
 from fedsim.experiment.report import tables
 from fedsim.experiment.report.bands import band_figures, grouped_bars, rank_figure
-from fedsim.experiment.report.learning import metric_names
+from fedsim.experiment.report.learning import last_value, metric_names
 from fedsim.experiment.report.page import Section, figures_html, list_html, page_html, table_html, text
 from fedsim.experiment.report.pairs import paired_table
 from fedsim.experiment.report.run_page import priced_caveat
@@ -119,6 +119,8 @@ def _overview(arms: Sequence[Arm]) -> pd.DataFrame:
         row |= {
             "virtual time": format_seconds(fmean(run.end_s for run in arm.runs)),
             "bytes": fmean(float(part["bytes_down"].sum() + part["bytes_up"].sum()) for part in table),
+            "memory per client": _memory(arm.runs),
+            "device time": format_seconds(fmean(_device_seconds(part) for part in table)),
             "aggregated": _spread([float((part["outcome"] == "aggregated").sum()) for part in table]),
             "wasted": format_bytes(fmean(float(tables.waste(run)["bytes"].sum()) for run in arm.runs)),
             "devices that contributed": _spread(
@@ -130,12 +132,17 @@ def _overview(arms: Sequence[Arm]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def last_value(run: Run, name: str) -> float | None:
-    """Newest known value of a metric."""
-    if name not in run.evaluations:
-        return None
-    known = pd.to_numeric(run.evaluations[name]).dropna()
-    return None if known.empty else float(known.iloc[-1])
+def _device_seconds(assignments: pd.DataFrame) -> float:
+    """Downloads, training and uploads of all clients together."""
+    phases = assignments[["download_s", "train_s", "upload_s"]]
+    return float(phases.apply(pd.to_numeric).fillna(0.0).to_numpy().sum())
+
+
+def _memory(runs: Sequence[Run]) -> str:
+    """Mean over assignments of what a plan takes, frozen base and activations included."""
+    used = [(run.summary or {}).get("utilisation") or {} for run in runs]
+    known = [float(mean) for each in used if (mean := each.get("mean_memory_bytes")) is not None]
+    return format_bytes(fmean(known)) if known else "not measured"
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -35,6 +35,7 @@ OUTCOME_STYLES: Mapping[str, tuple[str, str, str]] = {
     "cancelled": ("#777777", "circle-open", "○"),
 }
 HOUR_S = 3600.0
+WHOLE: Mapping[str, object] = {"tickformat": ",d", "tick0": 0, "minallowed": -1}  # an axis that counts
 GIGA = 1e9
 
 

@@ -1,5 +1,7 @@
 """What happened on the fleet? Strip chart, counts, participation, staleness, waste, and where time went."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -35,7 +37,7 @@ def fleet_figures(run: Run) -> list[Figure]:
 
 def cost_figures(run: Run) -> list[Figure]:
     """Return the figures of the section on cost and fairness."""
-    return [_participation(run), _staleness(run), *_waste(run), _time(run)]
+    return [_participation(run), _staleness(run), *_waste(run), _time(run), *_energy(run)]
 
 
 def strip_chart(run: Run) -> Figure:
@@ -195,8 +197,8 @@ def _online(run: Run) -> Figure:
             "type": "scatter",
             "mode": "lines+markers",
             "name": "online, as the server saw it",
-            "x": numbers(seen["time_s"] / HOUR_S),
-            "y": [int(count) for count in seen["online"]],
+            "x": numbers(np.append(seen["time_s"], run.end_s) / HOUR_S),
+            "y": [int(count) for count in (*seen["online"], seen["online"].iloc[-1])],
             "line": {"color": colour(0), "shape": "hv"},
         }
     ]
@@ -299,7 +301,9 @@ def _waste(run: Run) -> list[Figure]:
                     "orientation": "h",
                     "y": [label(cause.replace("_", " ")) for cause in table["cause"]],
                     "x": numbers(values[name]),
-                    "text": [f"{count} assignments" for count in table["assignments"]],
+                    "text": [
+                        f"{count} assignment{'' if count == 1 else 's'}" for count in table["assignments"]
+                    ],
                     "textposition": "auto",
                     "marker": {"color": colour(1)},
                     "hovertemplate": f"%{{x:.3g}} {units[name]}, %{{text}}<extra>%{{y}}</extra>",
@@ -318,7 +322,28 @@ def _time(run: Run) -> Figure:
     title = "Where device time went, by class"
     if run.assignments.empty:
         return Figure("time", title, empty=NO_ASSIGNMENTS)
-    table = tables.time_by_class(run)
+    note = (
+        "Download, training and upload of aggregated updates; waiting is an update that lies at the server "
+        "until its version is made; lost is work that was not aggregated."
+    )
+    return _by_class(Figure("time", title, note, priced=True), tables.time_by_class(run), "device-hours", "h")
+
+
+def _energy(run: Run) -> list[Figure]:
+    """Energy by class; no figure where the fleet has no coefficients."""
+    table = tables.energy_by_class(run)
+    if table.empty:
+        return []
+    note = (
+        "Beyond idling: a class's power of training, and its network's radio while data moves. Only what the "
+        "coefficients of the scenario count; lost is work that was not aggregated."
+    )
+    figure = Figure("joules", "Energy of the devices, by class", note, priced=True)
+    return [_by_class(figure, table, "Wh", "Wh")]
+
+
+def _by_class(figure: Figure, table: pd.DataFrame, title: str, unit: str) -> Figure:
+    """Fill in stacked bars: classes (rows of the table) by kind of work (columns)."""
     colours = {**PHASE_COLOURS, "lost": "#D55E00"}
     traces = [
         {
@@ -331,17 +356,13 @@ def _time(run: Run) -> Figure:
                 "color": colours[kind],
                 "pattern": {"shape": "x" if kind == "lost" else "", "fgcolor": "#fff", "fillmode": "overlay"},
             },
-            "hovertemplate": "%{x:.3g} h<extra>%{y}</extra>",
+            "hovertemplate": f"%{{x:.3g}} {unit}<extra>%{{y}}</extra>",
         }
         for kind in table.columns
     ]
     layout = {
         "barmode": "stack",
-        "xaxis": axis("device-hours"),
+        "xaxis": axis(title),
         "yaxis": axis("", autorange="reversed", type="category"),
     }
-    note = (
-        "Download, training and upload of aggregated updates; waiting is an update that lies at the server "
-        "until its version is made; lost is work that was not aggregated."
-    )
-    return Figure("time", title, note, traces, layout, priced=True, height_px=180 + 28 * len(table))
+    return replace(figure, traces=traces, layout=layout, height_px=180 + 28 * len(table))

@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fedsim.experiment.load import Run
-from fedsim.experiment.report.figure import GIGA, HOUR_S, Figure, Trace, axis, colour, label, line, numbers
+from fedsim.experiment.report.figure import (
+    GIGA,
+    HOUR_S,
+    WHOLE,
+    Figure,
+    Trace,
+    axis,
+    colour,
+    label,
+    line,
+    numbers,
+)
 
 NOT_METRICS = frozenset({"version", "time_s", "round", "num_updates", "bytes_down", "bytes_up"})
 TITLES = {
@@ -28,6 +39,14 @@ def metric_names(run: Run) -> list[str]:
         for name in run.evaluations.columns
         if name not in NOT_METRICS and name not in run.measures.columns
     ]
+
+
+def last_value(run: Run, name: str) -> float | None:
+    """Newest known value of a metric."""
+    if name not in run.evaluations:
+        return None
+    known = pd.to_numeric(run.evaluations[name]).dropna()
+    return None if known.empty else float(known.iloc[-1])
 
 
 def learning_figures(run: Run) -> list[Figure]:
@@ -129,5 +148,5 @@ def _drift(run: Run) -> Figure:
         }
         for index, name in enumerate(usable)
     ]
-    layout = {"xaxis": axis("version"), "yaxis": axis("value", type="log")}
+    layout = {"xaxis": axis("version", **WHOLE), "yaxis": axis("value", type="log")}
     return Figure("drift", title, DRIFT_NOTE, traces, layout)

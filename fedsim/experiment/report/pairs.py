@@ -1,16 +1,13 @@
-"""Is a difference between methods more than luck? Runs are paired by seed; cohorts may overlap or not."""
+"""What do runs under one seed say about the difference between methods? A table, metric by metric."""
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pandas as pd
-from scipy.stats import t as student
 
 from fedsim.experiment.load import Run
-from fedsim.experiment.report.learning import metric_names
-
-CONFIDENCE = 0.95
+from fedsim.experiment.paired import cohort_overlap, interval
+from fedsim.experiment.report.learning import last_value, metric_names
 
 
 def paired_table(base: Sequence[Run], others: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
@@ -29,7 +26,7 @@ def paired_table(base: Sequence[Run], others: Mapping[str, Sequence[Run]]) -> pd
         pairs = [(of_seed[seed], run) for run in runs if (seed := run.manifest.get("seed")) in of_seed]
         if not pairs:
             continue
-        shared = fmean(cohort_overlap(left, right) for left, right in pairs)
+        overlaps = [cohort_overlap(asked(left), asked(right)) for left, right in pairs]
         for name in metric_names(pairs[0][0]):
             gaps = [gap for left, right in pairs if (gap := _gap(left, right, name)) is not None]
             if gaps:
@@ -40,43 +37,29 @@ def paired_table(base: Sequence[Run], others: Mapping[str, Sequence[Run]]) -> pd
                         "pairs": len(gaps),
                         "mean difference": f"{fmean(gaps):+.4g}",
                         "95 % interval": _interval(gaps),
-                        "cohort overlap": f"{100.0 * shared:.0f} %",
+                        "cohort overlap": _share([share for share in overlaps if share is not None]),
                     }
                 )
     return pd.DataFrame(rows)
 
 
-def cohort_overlap(left: Run, right: Run) -> float:
-    """Mean over versions of the clients that both runs asked, as a share of those that either did."""
-    one, two = (
-        {version: set(group) for version, group in run.assignments.groupby("version")["client"]}
-        for run in (left, right)
-    )
-    shared = [
-        len(one[version] & two[version]) / len(one[version] | two[version])
-        for version in one
-        if version in two
-    ]
-    return fmean(shared) if shared else 0.0
+def asked(run: Run) -> set[tuple[int, int]]:
+    """Pairs of version and client, one per assignment."""
+    return set(zip(run.assignments["version"].tolist(), run.assignments["client"].tolist(), strict=True))
 
 
 def _gap(left: Run, right: Run, name: str) -> float | None:
-    values = []
-    for run in (left, right):
-        known = (
-            pd.to_numeric(run.evaluations[name]).dropna()
-            if name in run.evaluations
-            else pd.Series(dtype=float)
-        )
-        if known.empty:
-            return None
-        values.append(float(known.iloc[-1]))
-    return values[1] - values[0]
+    before, after = last_value(left, name), last_value(right, name)
+    return None if before is None or after is None else after - before
+
+
+def _share(shares: Sequence[float]) -> str:
+    return f"{100.0 * fmean(shares):.0f} %" if shares else "no common version"
 
 
 def _interval(gaps: Sequence[float]) -> str:
     """Student's interval of a mean of pairs."""
-    if len(gaps) < 2:
+    mean, half = interval(gaps)
+    if mean is None or half is None:
         return "needs two seeds"
-    half = float(student.ppf(0.5 + CONFIDENCE / 2.0, len(gaps) - 1)) * stdev(gaps) / sqrt(len(gaps))
-    return f"{fmean(gaps) - half:+.4g} to {fmean(gaps) + half:+.4g}"
+    return f"{mean - half:+.4g} to {mean + half:+.4g}"

@@ -9,6 +9,7 @@ from fedsim.experiment.report import tables
 from fedsim.experiment.report.figure import (
     HOUR_S,
     SYMBOLS,
+    WHOLE,
     Figure,
     Trace,
     axis,
@@ -39,7 +40,7 @@ def adapter_figures(run: Run) -> list[Figure]:
 def _by_class(run: Run) -> list[Figure]:
     """Small multiples: mean received and trained rank per version, one figure per class."""
     table = run.assignments
-    top = float(pd.to_numeric(table["mean_total"]).max())
+    top, end_h = float(pd.to_numeric(table["mean_total"]).max()), run.end_s / HOUR_S
     figures = []
     for number, (name, group) in enumerate(table.groupby("device_class")):
         per_version = group.groupby("version")[["mean_total", "mean_trained"]].mean()
@@ -62,7 +63,7 @@ def _by_class(run: Run) -> list[Figure]:
             for column, words, style, symbol in styles
         ]
         layout = {
-            "xaxis": axis("virtual hours"),
+            "xaxis": axis("virtual hours", range=[-0.04 * end_h, 1.04 * end_h]),
             "yaxis": axis("mean rank", range=[0, top * 1.08]),
         }
         figures.append(
@@ -103,7 +104,7 @@ def _by_layer(run: Run) -> list[Figure]:
                 f"{words} rank by layer and version (mean over clients)",
                 "",
                 [trace],
-                {"xaxis": axis("version"), "yaxis": axis("", autorange="reversed", type="category")},
+                {"xaxis": axis("version", **WHOLE), "yaxis": axis("", autorange="reversed", type="category")},
                 height_px=min(160 + 14 * len(grid), 900),
                 row="layer",
             )
@@ -187,7 +188,7 @@ def _energy(run: Run) -> Figure:
         "hovertemplate": "%{y}, version %{x}: 10^%{z:.2f}<extra></extra>",
     }
     note = "Sum of squared singular values, as a power of ten."
-    layout = {"xaxis": axis("version"), "yaxis": axis("", autorange="reversed", type="category")}
+    layout = {"xaxis": axis("version", **WHOLE), "yaxis": axis("", autorange="reversed", type="category")}
     return Figure("energy", title, note, [trace], layout, height_px=min(160 + 14 * len(grid), 900))
 
 
@@ -210,7 +211,7 @@ def _adapter_rank(run: Run) -> Figure:
             {"max": "largest layer", "mean": "mean", "min": "smallest layer"}.items()
         )
     ]
-    layout = {"xaxis": axis("version"), "yaxis": axis("rank", rangemode="tozero")}
+    layout = {"xaxis": axis("version", **WHOLE), "yaxis": axis("rank", rangemode="tozero")}
     return Figure("adapter-rank", title, "", traces, layout, row="adapter")
 
 

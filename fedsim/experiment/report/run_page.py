@@ -21,7 +21,9 @@ from fedsim.experiment.report.page import (
     tiles_html,
 )
 from fedsim.experiment.report.ranks import adapter_figures, rank_figures
-from fedsim.experiment.report.sentences import sentences
+from fedsim.experiment.report.sentences import reason_in_words, sentences
+from fedsim.experiment.report.shards import shard_figure
+from fedsim.experiment.report.waits import wait_figure, wait_sentence
 from fedsim.units import format_bytes, format_seconds
 
 BUDGET_TITLES = {
@@ -87,7 +89,7 @@ def _summary(run: Run) -> Section:
     body = (
         tiles_html(_tiles(run, seen))
         + (list_html(caveats, "caveats") if caveats else "")
-        + list_html(sentences(run))
+        + list_html([*sentences(run), *wait_sentence(run)])
     )
     return Section("summary", "Summary", body)
 
@@ -140,7 +142,7 @@ def _learning(run: Run) -> Section:
 
 
 def _fleet(run: Run) -> Section:
-    figures = fleet_figures(run)
+    figures = [*fleet_figures(run), shard_figure(run)]
     return Section("fleet", "Fleet", figures_html(figures, priced_caveat(run.manifest)), figures)
 
 
@@ -149,7 +151,7 @@ def _ranks(run: Run) -> Section:
     granted = tables.budgets(run) if len(run.assignments) else pd.DataFrame()
     intro = ""
     if len(granted):
-        shown = granted.rename(columns=BUDGET_TITLES)
+        shown = _percent(granted).rename(columns=BUDGET_TITLES)
         caption = "Medians by class: what was granted, what share the final plan uses, mean rank over layers"
         intro = table_html(shown, caption)
     changes = Counter(run.replans["reason"]) if len(run.replans) else Counter()
@@ -160,17 +162,26 @@ def _ranks(run: Run) -> Section:
     return Section("ranks", "Ranks, budgets and the adapter", body, figures)
 
 
+def _percent(granted: pd.DataFrame) -> pd.DataFrame:
+    """Write shares as people read them."""
+    shares = [name for name in granted.columns if name.startswith("used_")]
+    told = {name: [f"{100.0 * value:.0f} %" for value in granted[name]] for name in shares}
+    return granted.assign(**{name: [t.replace("nan %", "-") for t in told[name]] for name in shares})
+
+
 def _cost(run: Run) -> Section:
-    figures = cost_figures(run)
+    figures = [*cost_figures(run), wait_figure(run)]
     parts = [figures_html(figures, priced_caveat(run.manifest))]
     seen = tables.participation(run)
     if len(seen):
         parts.append(table_html(seen, "Participation by class"))
     lost = tables.waste(run)
     if len(lost):
+        lost = lost.assign(cause=lost["cause"].str.replace("_", " "))
         parts.append(table_html(lost, "Work that led to nothing, by cause"))
     refused = tables.declines(run)
     if len(refused):
+        refused = refused.assign(reason=refused["reason"].map(reason_in_words))
         parts.append(table_html(refused, "Devices refused before any work"))
     return Section("cost", "Participation, waste and time", "".join(parts), figures)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedsim.experiment.load import Run
 from fedsim.experiment.report import tables
-from fedsim.units import format_bytes, format_seconds
+from fedsim.units import format_bytes, format_joules, format_seconds
 
 MAX_KINDS = 12
 REASONS = {
@@ -33,8 +33,16 @@ def sentences(run: Run) -> list[str]:
         silent = [str(name) for name in seen[seen["contributed"] == 0]["class"]]
         if silent:
             said.append(f"No update was aggregated from: {', '.join(silent)}.")
-    said += _losses(run) + _refusals(run) + _fairness(run) + _rounds(run)
+    said += _energy(run) + _losses(run) + _refusals(run) + _fairness(run) + _rounds(run)
     return said
+
+
+def _energy(run: Run) -> list[str]:
+    spent = tables.energy_by_class(run)
+    if spent.empty:
+        return []
+    whole_j, lost_j = 3600.0 * spent.to_numpy().sum(), 3600.0 * spent["lost"].sum()
+    return [f"Devices spent {format_joules(whole_j)}, of which {format_joules(lost_j)} led to nothing."]
 
 
 def _losses(run: Run) -> list[str]:

@@ -142,6 +142,20 @@ def time_by_class(run: Run) -> pd.DataFrame:
     return table.reindex(columns=[*PHASES, "lost"], fill_value=0.0) / 3600.0
 
 
+def energy_by_class(run: Run) -> pd.DataFrame:
+    """Return watt-hours by class (rows) and phase (columns); ``lost`` is work that was not aggregated.
+
+    Empty where the fleet has no coefficients.
+    """
+    table = run.assignments
+    spent = pd.DataFrame({phase: pd.to_numeric(table[f"{phase}_j"]) for phase in PHASES[:3]}) / 3600.0
+    spent = spent[spent.notna().all(axis=1)]
+    done = table.loc[spent.index, "outcome"] == "aggregated"
+    spent["lost"] = spent.sum(axis=1).where(~done, 0.0)
+    spent.loc[~done, list(PHASES[:3])] = 0.0
+    return spent.groupby(table.loc[spent.index, "device_class"]).sum()
+
+
 def budgets(run: Run) -> pd.DataFrame:
     """Return medians by class: what was granted, what share of it the final plan uses, ranks."""
     columns = {

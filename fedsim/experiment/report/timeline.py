@@ -100,21 +100,30 @@ def _tid(client: Any) -> int:
     return int(client) + 1
 
 
-def _micro(time_s: Any) -> float:
-    return round(float(time_s) * MICRO, 3)
+def _micro(time_s: Any) -> int:
+    """Return an instant as whole microseconds: viewers compare ends with beginnings exactly."""
+    return round(float(time_s) * MICRO)
+
+
+def _stretch(start_s: Any, end_s: Any) -> Event:
+    """Return beginning and length such that the end is the rounded end, where the next may begin.
+
+    What takes no time is an instant: viewers may lose the end of a stretch without length.
+    """
+    start = _micro(start_s)
+    length = _micro(end_s) - start
+    return {"ph": "X", "ts": start, "dur": length} if length > 0 else {"ph": "i", "s": "t", "ts": start}
 
 
 def _phase_events(spans: pd.DataFrame, pids: dict[str, int]) -> list[Event]:
     names = {"waiting": "waiting at the server"}
     return [
         {
-            "ph": "X",
             "cat": "client",
             "name": names.get(row.phase, row.phase),
             "pid": pids[row.device_class],
             "tid": _tid(row.client),
-            "ts": _micro(row.start_s),
-            "dur": _micro(row.duration_s),
+            **_stretch(row.start_s, row.end_s),
             "args": {
                 "assignment": int(row.assignment),
                 "outcome": row.outcome if isinstance(row.outcome, str) else "in flight",
@@ -122,6 +131,7 @@ def _phase_events(spans: pd.DataFrame, pids: dict[str, int]) -> list[Event]:
             },
         }
         for row in _rows(spans)
+        if row.phase != "waiting" or row.duration_s > 0.0
     ]
 
 
@@ -180,13 +190,11 @@ def _server(run: Run) -> list[Event]:
     for row in _rows(run.rounds):
         events.append(
             {
-                "ph": "X",
                 "cat": "server",
                 "name": f"version {row.version}" if row.result == "aggregated" else str(row.result),
                 "pid": SERVER,
                 "tid": 1,
-                "ts": _micro(began_s),
-                "dur": _micro(max(0.0, float(row.time_s) - began_s)),
+                **_stretch(began_s, row.time_s),
                 "args": {"updates": int(row.num_updates), "failed": int(row.failed)},
             }
         )

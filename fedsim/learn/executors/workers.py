@@ -8,8 +8,11 @@ import asyncio
 import multiprocessing
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
+
+import torch
 
 from fedsim.errors import ModelError, TrainingError
 from fedsim.learn.executors import worker
@@ -46,7 +49,11 @@ class WorkerExecutor:
         self._store = store
         self._setup = setup
         self._context = _context()
-        self._workers = [_Worker(self._context, setup) for _ in range(num_workers)]
+        num_gpus = torch.cuda.device_count()
+        self._setups = [
+            replace(setup, device=placed(setup.device, index, num_gpus)) for index in range(num_workers)
+        ]
+        self._workers = [_Worker(self._context, own) for own in self._setups]
         self._turn = asyncio.Lock()
         self._is_closed = False
         self._replacing = Lock()
@@ -124,13 +131,25 @@ class WorkerExecutor:
             if self._is_closed:
                 raise TrainingError("the workers were closed while they trained")
             self._workers[index].kill()
-            self._workers[index] = _Worker(self._context, self._setup)
+            self._workers[index] = _Worker(self._context, self._setups[index])
 
     def _kill(self) -> None:
         with self._replacing:
             self._is_closed = True
             for process in self._workers:
                 process.kill()
+
+
+def placed(device: str, index: int, num_gpus: int) -> str:
+    """Return the device of one worker: GPUs go round, everything else is as it was asked for.
+
+    Args:
+        device: As the scenario has it.
+        index: Of the worker.
+        num_gpus: On this machine.
+    """
+    on_gpu = num_gpus > 0 and device in {"auto", "cuda"}
+    return f"cuda:{index % num_gpus}" if on_gpu else device
 
 
 def _context() -> "SpawnContext | ForkServerContext":

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fedsim.errors import TraceError
 from fedsim.world.formats.columns import NumberRule, note_long_times, read_choices, read_ids, read_numbers
 from fedsim.world.formats.columns import relative_times as relative
 from fedsim.world.formats.records import NETWORKS, AvailabilityTable, Mode, Origin
@@ -33,8 +32,8 @@ def read_availability(
         mode: ``lenient`` drops rows that are not numbers, ``strict`` refuses overlaps.
         merge_gap_s: Shorter absences are flaps and are closed. Default: 60 for measured traces, 0 for traces
             whose sidecar says that they are generated.
-        unmetered_only: Keep intervals on Wi-Fi only; needs the column ``network``.
-        charging_only: Keep intervals on the charger only; needs the column ``charging``.
+        unmetered_only: Keep intervals on Wi-Fi only, where there is a column ``network``.
+        charging_only: Keep intervals on the charger only, where there is a column ``charging``.
 
     Raises:
         TraceError: For the first thing that is wrong, with its line.
@@ -67,6 +66,7 @@ def read_availability(
         sidecar.loop,
         sidecar.tz_offset_s,
         _origin(table, sidecar),
+        frozenset(table.frame.columns).intersection(KNOWN).difference(REQUIRED),
     )
 
 
@@ -93,11 +93,6 @@ def _eligible(table: Table, *, unmetered_only: bool, charging_only: bool) -> np.
             codes = read_choices(table, column, choices)
             if wanted:
                 eligible &= codes == choices.index(value)
-        elif wanted:
-            raise TraceError(
-                f'{table.path}:{table.header_line}: expected the column "{column}" '
-                "found none; add it or drop the participation rule"
-            )
     return eligible
 
 

@@ -53,6 +53,7 @@ class AvailabilityTable:
         loop: What the sidecar says about beginning again, None if nothing.
         tz_offset_s: Offset of the file's clock from UTC, for devices that name none.
         origin: Where the table comes from.
+        tells: Optional columns of the file; participation rules about them have been carried out.
     """
 
     ids: tuple[str, ...]
@@ -63,6 +64,7 @@ class AvailabilityTable:
     loop: bool | None
     tz_offset_s: float
     origin: Origin
+    tells: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

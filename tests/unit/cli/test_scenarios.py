@@ -87,3 +87,41 @@ def test_a_broken_trace_is_one_line_with_its_place(name, old, new, place, capsys
 def test_names_that_lead_nowhere(assignment, line, capsys):
     assert check("--set", assignment) == 2
     assert capsys.readouterr().err.startswith(f"error: --set {assignment}: {line}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["gone.yaml"], "error: gone.yaml: no such file\n"),
+        (["x" * 300], f"error: {'x' * 300}: cannot be read: File name too long\n"),
+        (["."], "error: .: cannot be read: Is a directory\n"),
+        (["x.yaml", "--set", "seed"], "error: --set seed: expected key=value, for instance stop.rounds=4\n"),
+        (["x.yaml", "--set", "seed=-1"], "error: --set seed=-1: seed: expected at least 0, got -1\n"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(arguments, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *arguments])
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(
+    ("method", "line"),
+    [
+        ("fedhera, options: {betta: 1}", "method.options.betta: unknown option; did you mean 'beta'?"),
+        ("fedhera, options: {beta: 7}", "method.options.beta: expected a number from 0 to 1, got 7"),
+        (
+            "fedhera, options: {rank_cap: 4, initial_rank: 8}",
+            "method.options.initial_rank: expected at most rank_cap (4), got 8",
+        ),
+        (
+            "hetlora, options: {weights: none}",
+            "method.options.weights: expected one of norm, samples, got 'none'",
+        ),
+    ],
+)
+def test_a_wrong_option_of_the_method_is_named_with_its_line(method, line, capsys):
+    Path("x.yaml").write_text(FILES["x.yaml"] + f"method: {{name: {method}}}\n")
+    assert check() == 2
+    assert capsys.readouterr() == ("", f"error: x.yaml:7: {line}\n")

@@ -218,6 +218,6 @@ def test_a_recipe_file_is_kept_beside_what_it_made(tmp_path):
         "  phone-mid: {share: 1.0, memory_mib: [4000], gflops: 60, presence: phone, networks: {wifi: 1.0}}\n"
     )
     call("synth", "--recipe", recipe, "--out", tmp_path / "out", "--devices", 3, "--days", 1)
-    assert (tmp_path / "out" / "recipe.yaml").read_bytes() == recipe.read_bytes()
+    assert (tmp_path / "out" / "mine.yaml").read_bytes() == recipe.read_bytes()
     assert "state.csv" not in [path.name for path in (tmp_path / "out").iterdir()]
     assert call("check", tmp_path / "out").exit_code == 0

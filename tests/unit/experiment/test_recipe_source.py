@@ -38,7 +38,7 @@ def recipe(tmp_path):
 
 
 def test_shipped_recipes_are_made_of_what_is_known():
-    assert recipe_names() == ("gateways", "phones", "skewed_edge")
+    assert recipe_names() == ("everyday", "gateways", "phones", "skewed_edge")
     assert load_recipe("gateways").families["lte-shared"].median_mbps == 8
     assert load_recipe("gateways").families["lte-shared"].slow_s == NETWORKS["lte"].slow_s
     assert load_recipe("skewed_edge").classes["pi-5"].presence == PRESENCE["board"]
@@ -65,8 +65,17 @@ def test_shipped_recipes_are_made_of_what_is_known():
         ({"library": "{lte: {traces: 2, step_s: 3}}"}, "bandwidth.csv"),
         ({"class_more": "{slowing: {per_day: 9, median: 1 h, ln_sd: 1, share: [0.1, 0.2]}}"}, "state.csv"),
         ({"class_more": "{memory_use: {per_day: 9, median: 1 h, ln_sd: 1, share: [0.1, 0.2]}}"}, "state.csv"),
-        ({"more": "energy: {lte: lte}"}, "energy.toml"),
-        ({"class_more": "{compute_w: 3}", "more": "energy: {lte: 3g}"}, "energy.toml"),
+        ({"class_more": "{compute_w: 3}", "more": "energy: {lte: lte}"}, "energy.toml"),
+        ({"class_more": "{battery_use: {charging: phone}}"}, "state.csv"),
+        ({"class_more": "{on_wifi: phone}"}, "state.csv"),
+        (
+            {"presence": "mine", "more": "presences: {mine: {online: [1.15, 3.59], short_share: 0.5, short_factor: 9}}"},
+            "availability.csv",
+        ),
+        (
+            {"presence": "mine", "more": "presences: {mine: {online: [1.15, 3.59], short_share: 0.5, short_ln_sd: 1}}"},
+            "availability.csv",
+        ),
         *(
             ({"more": f"families: {{lte: {{like: lte, {key}: {value}}}}}"}, "bandwidth.csv")
             for key, value in (
@@ -98,6 +107,20 @@ def test_every_key_has_an_effect(recipe, changed, file):
         ({"more": "families: {x: {like: lte, ratio: dsl}}"}, "families.x.ratio"),
         ({"more": "families: {x: {like: lte, quantiles: [9, 8, 7, 6, 5, 4, 3, 2, 1]}}"}, "increasing"),
         ({"more": "energy: {lte: coal}"}, "energy.lte"),
+        (
+            {"more": "energy: {lte: lte}"},
+            "energy: expected coefficients of all, found no compute_w of phone-mid",
+        ),
+        ({"class_more": "{compute_w: 3}"}, "energy: expected radios, since phone-mid has compute_w"),
+        (
+            {"class_more": "{compute_w: 3}", "library": "{lte: 2, 3g: 1}", "more": "energy: {lte: lte}"},
+            "found no 3g",
+        ),
+        ({"class_more": "{on_wifi: phnoe}"}, "classes.phone-mid.on_wifi"),
+        ({"class_more": "{battery_use: {charging: phnoe}}"}, "classes.phone-mid.battery_use.charging"),
+        ({"class_more": "{battery_use: {hours_to_full: 3}}"}, "battery_use.charging: required"),
+        ({"more": "extends: phnoes"}, "extends: no such recipe: phnoes; known: everyday"),
+        ({"more": "extends: [phones]"}, "extends: expected the name or the path"),
         ({"more": "energy: {dsl: lte}"}, "energy"),
         ({"more": "presences: {x: {online: [1]}}"}, "mine.yaml:3: presences.x.online"),
         ({"more": "presences: {x: {online: [1, 2], diurnal: .nan}}"}, "diurnal"),
@@ -115,3 +138,22 @@ def test_a_recipe_that_is_not_there(tmp_path):
         load_recipe(str(tmp_path / "no.yaml"))
     with pytest.raises(TraceError, match='did you mean "phones"'):
         load_recipe("phone")
+
+
+def test_a_recipe_may_extend_another(tmp_path):
+    (tmp_path / "small.yaml").write_text("extends: phones\nlibrary: {lte: {traces: 2, steps: 60}}\n")
+    small, whole = load_recipe(str(tmp_path / "small.yaml")), load_recipe("phones")
+    assert small.library["lte"].num_steps == 60
+    assert small.library["wifi"] == whole.library["wifi"]
+    assert small.classes == whole.classes
+    (tmp_path / "again.yaml").write_text("extends: small.yaml\n")
+    with pytest.raises(TraceError, match="one level is allowed"):
+        load_recipe(str(tmp_path / "again.yaml"))
+
+
+@pytest.mark.parametrize(("hours", "key"), [("hours_to_full", 0.5), ("hours_to_empty", 4)])
+def test_rates_of_a_battery_have_an_effect(recipe, hours, key):
+    plain, other = (
+        recipe(class_more=f"{{battery_use: {{charging: board{more}}}}}") for more in ("", f", {hours}: {key}")
+    )
+    assert synth_fleet(plain, 4, 1, 0)["state.csv"] != synth_fleet(other, 4, 1, 0)["state.csv"]

@@ -384,24 +384,3 @@ def test_the_command_line_prints_the_line_and_exits_with_two(case, command, caps
     assert ended.value.code == 2
     assert capsys.readouterr() == ("", f"error: {line}\n")
     assert sorted(Path().iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["x.yaml"], "error: x.yaml:3: fleet.devices: no such file: "),
-        (["gone.yaml"], "error: gone.yaml: no such file\n"),
-        (["x" * 300], f"error: {'x' * 300}: cannot be read: File name too long\n"),
-        (["."], "error: .: cannot be read: Is a directory\n"),
-        (["x.yaml", "--set", "seed"], "error: --set seed: expected key=value, for instance stop.rounds=4\n"),
-        (["x.yaml", "--set", "seed=-1"], "error: --set seed=-1: seed: expected at least 0, got -1\n"),
-    ],
-)
-def test_check_refuses(arguments, line, capsys):
-    Path("x.yaml").write_text(GOOD)
-    with pytest.raises(SystemExit) as ended:
-        main(["check", *arguments])
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (2, "")
-    assert err.startswith(line)
-    assert err.count("\n") == 1

@@ -11,7 +11,7 @@ from fedsim.errors import ModelError, TrainingError
 from fedsim.learn.executors.frames import pack_request, pack_trained, unpack_answer, unpack_request
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
-from fedsim.learn.executors.workers import WorkerExecutor
+from fedsim.learn.executors.workers import WorkerExecutor, placed
 from fedsim.learn.train import LocalRun, Trained, TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 from fedsim.learn.versions import VersionStore
@@ -142,3 +142,11 @@ async def test_one_worker_gives_the_same_and_one_that_cannot_start_is_an_error(
 def test_no_workers_are_refused(slotted, task, store):
     with pytest.raises(ValueError, match="at least one worker"):
         WorkerExecutor(store, setup(slotted, task), 0)
+
+
+def test_every_gpu_gets_its_share_of_workers():
+    assert [placed("cuda", index, 2) for index in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert placed("auto", 1, 8) == "cuda:1"
+    assert placed("auto", 1, 0) == "auto"
+    assert placed("cuda", 1, 0) == "cuda"  # the worker then says that there is none
+    assert placed("cpu", 1, 8) == "cpu"

@@ -22,7 +22,7 @@ GUIDE = Path(__file__).parents[3] / "docs" / "add-a-method.md"
 def installed(tmp_path, monkeypatch):
     """A package as pip would install it: a module and the metadata of its entry point."""
     text = GUIDE.read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    code = re.search(r"```py\n(.*?)```", text, re.DOTALL).group(1)
     entry = re.search(r"```toml\n(.*?)```", text, re.DOTALL).group(1)
     name, target = re.search(r'^(\w+) = "([\w.]+:\w+)"', entry, re.MULTILINE).groups()
     module = tmp_path.joinpath(*target.partition(":")[0].split(".")).with_suffix(".py")
@@ -50,7 +50,7 @@ def test_the_example_works_from_outside_the_package(installed):
     updates = [answer(method, state, number, part) for number, part in enumerate(parts)]
     found = dense(method.export(combine(method, state, updates, [0.9, 0.1]))["q"])
     assert torch.allclose(found, torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), atol=1e-5)
-    with pytest.raises(ScenarioError, match="method equal_lora: unknown option 'rank'"):
+    with pytest.raises(ScenarioError, match="method equal_lora: rank: unknown option"):
         build_method(installed, {"rank": 4})
 
 

@@ -204,21 +204,23 @@ def test_equal_budgets_get_equal_plans_in_the_order_asked():
 def test_a_replan_keeps_what_has_arrived():
     sigma, costs = spectrum([4, 2], [3, 1]), flat_prices((10, 10))
     rule = AllocationRule(initial_rank=0)
-    assert replan(sigma, budget(10), costs, (0, 2), rule) == RankPlan((1, 2), (1, 2))
-    assert replan(sigma, budget(0), costs, (0, 2), rule) == RankPlan((0, 2), (0, 2))
+    assert replan(sigma, [budget(10)], costs, [(0, 2)], None, rule) == [RankPlan((1, 2), (1, 2))]
+    assert replan(sigma, [budget(0)], costs, [(0, 2)], None, rule) == [RankPlan((0, 2), (0, 2))]
 
 
 def test_a_replan_trains_less_when_memory_falls_and_gives_up_when_it_must():
     costs = flat_prices((10, 10), tail_memory=np.array([5.0, 5.0]), train_memory=np.array([20.0, 20.0]))
     sigma, rule = spectrum([4, 2], [3, 1]), AllocationRule(initial_rank=0)
-    assert replan(sigma, budget(memory=60), costs, (2, 2), rule) == RankPlan((2, 2), (1, 1))
-    assert replan(sigma, budget(memory=39), costs, (2, 2), rule) == Infeasible("no column")
-    assert replan(sigma, budget(memory=19), costs, (2, 2), rule) == Infeasible("memory")
+    assert replan(sigma, [budget(memory=60)], costs, [(2, 2)], None, rule) == [RankPlan((2, 2), (1, 1))]
+    assert replan(sigma, [budget(memory=39)], costs, [(2, 2)], None, rule) == [Infeasible("no column")]
+    assert replan(sigma, [budget(memory=19)], costs, [(2, 2)], None, rule) == [Infeasible("memory")]
     slow = dataclasses.replace(costs, tail_flops=np.array([1.0, 1.0]))
-    assert replan(sigma, budget(seconds=3), slow, (2, 2), rule) == Infeasible("time")
+    assert replan(sigma, [budget(seconds=3)], slow, [(2, 2)], None, rule) == [Infeasible("time")]
 
 
 def test_a_replan_at_version_zero_trains_the_fresh_columns_that_came():
     rule = AllocationRule(initial_rank=4)
-    assert replan({}, budget(0), flat_prices(), (3, 2, 2), rule) == RankPlan((3, 2, 2), (2, 2, 2))
-    assert replan({}, budget(20), flat_prices(), (3, 2, 2), rule) == RankPlan((3, 3, 3), (3, 3, 3))
+    assert replan({}, [budget(0)], flat_prices(), [(3, 2, 2)], None, rule) == [RankPlan((3, 2, 2), (2, 2, 2))]
+    assert replan({}, [budget(20)], flat_prices(), [(3, 2, 2)], None, rule) == [
+        RankPlan((3, 3, 3), (3, 3, 3))
+    ]

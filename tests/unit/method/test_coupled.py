@@ -52,15 +52,15 @@ def test_a_pruned_client_gets_no_more_than_is_left_of_it():
         plan(2, 2),
         plan(8, 8),
     ]
-    assert CommonRank(8).replan({}, AMPLE, COSTS, (1,) * LAYERS, known) == plan(2, 2)
+    assert CommonRank(8).replan({}, [AMPLE], COSTS, [(1,) * LAYERS], [known]) == [plan(2, 2)]
 
 
 def test_a_new_plan_keeps_what_arrived_even_where_it_cannot_be_trained():
     three = COSTS.memory_bytes([6] * LAYERS, [3] * LAYERS)
     less = replace(AMPLE, memory_bytes=three, download_bytes=0.0)
-    assert CommonRank(8).replan({}, less, COSTS, (6,) * LAYERS) == plan(6, 3)
+    assert CommonRank(8).replan({}, [less], COSTS, [(6,) * LAYERS]) == [plan(6, 3)]
     gone = replace(AMPLE, memory_bytes=COSTS.base_memory)
-    assert CommonRank(8).replan({}, gone, COSTS, (6,) * LAYERS) == Infeasible("memory")
+    assert CommonRank(8).replan({}, [gone], COSTS, [(6,) * LAYERS]) == [Infeasible("memory")]
 
 
 def test_flora_pays_the_missed_stacks_but_never_more_than_the_whole():

@@ -25,7 +25,7 @@ from tests.published_rule import published_original, relative_move, upload_of
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank_cp": 8}, "unknown option 'rank_cp'; did you mean 'rank_cap'"),
+        ({"rank_cp": 8}, "rank_cp: unknown option; did you mean 'rank_cap'"),
         ({"zzz": 8}, "known are allocation, beta"),
         ({"rank_cap": 0}, "rank_cap: expected an integer at least 1, got 0"),
         ({"rank_cap": 8.5}, "expected an integer"),

@@ -1,6 +1,7 @@
 """The seam between virtual time and real work."""
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -132,3 +133,18 @@ def test_a_run_that_cannot_go_on_says_so():
 def test_work_outside_the_run_is_refused():
     with pytest.raises(SimulationError, match="while the timeline runs"):
         Timeline().start(slow(1, 0))
+
+
+@pytest.mark.filterwarnings("error")
+def test_work_that_is_cancelled_before_its_first_step_is_closed():
+    """An interrupt that arrives while the clock steps cancels before the loop gives work a turn."""
+    work = []
+
+    def process(timeline):
+        asyncio.current_task().cancel()
+        work.append(slow("never", 0.0))
+        yield timeline.join(timeline.start(work[0]))
+
+    with pytest.raises(asyncio.CancelledError):
+        run_processes(process)
+    assert inspect.getcoroutinestate(work[0]) == inspect.CORO_CLOSED

@@ -162,8 +162,3 @@ def test_holes_may_be_refused(tmp_path):
     rows = "".join(f"t,{t},1,,\n" for t in (0, 1, 2, 60, 61))
     with pytest.raises(TraceError, match="expected no holes"):
         read_bandwidth(write(tmp_path / "b.csv", B + rows), gap_policy="error")
-
-
-def test_a_participation_rule_needs_its_column(tmp_path):
-    with pytest.raises(TraceError, match='expected the column "network"'):
-        read_availability(write(tmp_path / "a.csv", A + "a,1,2\n"), unmetered_only=True)

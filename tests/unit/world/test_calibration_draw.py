@@ -1,6 +1,9 @@
-"""Large seeded draws meet the figures that the generators were fitted to; tolerances say how well they do.
+"""Large seeded draws meet the measured figures that the generators were fitted to.
 
-Sources of the figures: availability 1.1 and 1.3 as in `calibration`, rates at one second per family.
+Availability: the STUNner trace after absences of up to 60 s are closed and stays under 60 s are dropped.
+Rates: logs sampled every second, pooled over all recordings of a family. The check of such generators that
+came with the figures missed by up to 8 % in the mean, 17 % in the median, 31 % in the 95th percentile and 0.1
+in the autocorrelation; these are the tolerances, tighter where the generators allow it.
 """
 
 from dataclasses import replace
@@ -9,53 +12,69 @@ import numpy as np
 import pytest
 
 from fedsim.seeds import Seeds
-from fedsim.world.calibration import NETWORKS, PRESENCE
+from fedsim.world.calibration import HOURLY_ONLINE, NETWORKS, PRESENCE
 from fedsim.world.formats.records import AvailabilityTable, Origin
 from fedsim.world.statistics import availability_statistics, rate_statistics
 from fedsim.world.synth import DAY_S, synth_presence, synth_rates
 from fedsim.world.trace import StepTrace
 
 NUM, DAYS = 3000, 7
+NUM_TRACES = 300
 
 
 def table(presence, seed):
+    """Draw stays, and clean them as the measured ones were."""
     stays = synth_presence(NUM, DAYS, presence, Seeds(seed).generator("t"))
-    offsets = np.searchsorted(stays.device, np.arange(NUM + 1))
-    names = tuple(f"d{k}" for k in range(NUM))
     starts, ends = stays.starts_s.astype(float), stays.ends_s.astype(float)
-    return AvailabilityTable(names, offsets, starts, ends, DAYS * DAY_S, True, 0.0, Origin("x", "0"))
+    near = (stays.device[1:] == stays.device[:-1]) & (starts[1:] - ends[:-1] <= 60.0)
+    first = np.flatnonzero(np.concatenate(([True], ~near)))
+    device, ends = stays.device[first], np.maximum.reduceat(ends, first)
+    offsets = np.searchsorted(device, np.arange(NUM + 1))
+    names = tuple(f"d{k}" for k in range(NUM))
+    return AvailabilityTable(names, offsets, starts[first], ends, DAYS * DAY_S, True, 0.0, Origin("x", "0"))
 
 
 @pytest.fixture(scope="module")
 def phones():
-    return availability_statistics(table(PRESENCE["phone"], 11))
+    return availability_statistics(table(PRESENCE["phone"], 11), min_session_s=60.0)
 
 
 def test_online_shares(phones):
-    assert phones.share_mean == pytest.approx(0.243, abs=0.02)
+    assert phones.share_mean == pytest.approx(0.243, abs=0.012)
+    assert phones.share_sd == pytest.approx(0.179, abs=0.02)
     wanted = {0.05: 0.009, 0.25: 0.104, 0.50: 0.213, 0.75: 0.354, 0.95: 0.575}
     for level, share in wanted.items():
-        assert phones.share_quantiles[level] == pytest.approx(share, abs=0.055)
+        assert phones.share_quantiles[level] == pytest.approx(share, abs=0.04)
 
 
 def test_sessions(phones):
-    assert phones.sessions_per_day == pytest.approx(2.7, abs=0.15)
-    # The generator knows no sessions of a few minutes' flaps: short quantiles are longer than measured.
-    assert phones.session_s[0.50] == pytest.approx(3660, rel=0.1)
-    assert phones.session_s[0.90] == pytest.approx(23_874, rel=0.2)
-    assert phones.session_s[0.99] == pytest.approx(51_627, rel=0.35)
+    assert phones.sessions_per_day == pytest.approx(2.7, abs=0.2)
+    assert phones.session_mean_s == pytest.approx(7_487, rel=0.08)
+    assert phones.session_s[0.10] == pytest.approx(219, rel=0.15)
+    assert phones.session_s[0.50] == pytest.approx(2_181, rel=0.1)
+    assert phones.session_s[0.90] == pytest.approx(23_874, rel=0.17)
+    assert phones.session_s[0.99] == pytest.approx(51_627, rel=0.29)
+    assert phones.gap_s[0.90] == pytest.approx(54_698, rel=0.15)
+
+
+def test_the_chance_that_a_job_is_cut(phones):
+    """For a job that starts with a session, or at an online instant, and lasts 5, 10, 30, 60 min."""
+    assert list(phones.cut_from_start.values()) == pytest.approx([0.14, 0.24, 0.46, 0.61], abs=0.03)
+    assert list(phones.cut_from_online.values()) == pytest.approx([0.04, 0.07, 0.17, 0.28], abs=0.03)
 
 
 def test_the_daily_rhythm(phones):
     hours = np.array(phones.hourly_share)
-    assert phones.diurnal_ratio == pytest.approx(2.27, abs=0.3)
+    assert phones.diurnal_ratio == pytest.approx(2.27, abs=0.19)
     assert hours.argmax() in range(3, 6)
     assert hours.argmin() in range(12, 19)
+    measured = np.array(HOURLY_ONLINE)
+    assert np.abs(hours / hours.mean() - measured / measured.mean()).max() < 0.25
 
 
 def test_a_stronger_rhythm_is_stronger():
     ratios = []
-    for diurnal in (0.0, 1.4, 2.4):
+    for diurnal in (0.0, 1.68, 2.8):
         presence = replace(PRESENCE["phone"], diurnal=diurnal)
         ratios.append(availability_statistics(table(presence, 3)).diurnal_ratio)
     assert ratios[0] < 1.15
@@ -76,15 +95,14 @@ FAMILIES = [  # mean, p5, p50, p95, autocorrelation at 1, 10, 30 s, outage share
 @pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row[0])
 def test_rates(row):
     name, mean, p5, p50, p95, *memory, outage = row
-    made = synth_rates(NETWORKS[name], 200, 900, 1.0, Seeds(7).generator(name)).down_mbps
+    below = 1.0 if name == "5g-mmwave" else 0.1
+    made = synth_rates(NETWORKS[name], NUM_TRACES, 900, 1.0, Seeds(7).generator(name)).down_mbps
     times = np.arange(900.0)
-    found = rate_statistics([StepTrace(times, made[:, k] * 1e6, 900.0) for k in range(200)], 0.1)
-    assert found.mean_mbps == pytest.approx(mean, rel=0.2)
-    assert found.rate_mbps[0.50] == pytest.approx(p50, rel=0.25)
-    assert found.rate_mbps[0.95] == pytest.approx(p95, rel=0.35)
-    assert found.rate_mbps[0.05] == pytest.approx(p5, rel=0.6, abs=0.1)
+    found = rate_statistics([StepTrace(times, made[:, k] * 1e6, 900.0) for k in range(NUM_TRACES)], below)
+    assert found.mean_mbps == pytest.approx(mean, rel=0.08)
+    assert found.rate_mbps[0.50] == pytest.approx(p50, rel=0.12)
+    assert found.rate_mbps[0.95] == pytest.approx(p95, rel=0.17)
+    assert found.rate_mbps[0.05] == pytest.approx(p5, rel=0.35, abs=0.1)
     for lag, wanted in zip((1, 10, 30), memory, strict=True):
-        assert found.autocorrelation[lag] == pytest.approx(wanted, abs=0.13)
-    # The chain follows the measured lengths of outages and of the time between them, which for lte stand for
-    # 1.2 %, not 0.7 %: traces without any outage have no time between two.
-    assert found.outage_share == pytest.approx(outage, rel=0.35, abs=0.006)
+        assert found.autocorrelation[lag] == pytest.approx(wanted, abs=0.1)
+    assert found.outage_share == pytest.approx(outage, rel=0.15)

@@ -91,6 +91,15 @@ def test_the_published_memory_never_binds():
     assert 7 * unit_sum(shape) * 3837 <= 64_000 * MIB < 7 * unit_sum(shape) * 3838
 
 
+def test_training_lora_b_alone_costs_its_share_of_a_column():
+    shape = catalogue_shape("llama-2-7b")
+    whole = paper_prices(shape)
+    half = build_method("ffa_lora", {}).charge(whole)
+    share = np.array([layer.d_out / (layer.d_in + layer.d_out) for layer in shape.layers])
+    for name in ("down_bytes", "up_bytes", "train_memory", "train_flops"):
+        assert getattr(half, name) == pytest.approx(getattr(whole, name) * share)
+
+
 def test_the_settings_deal_out_all_devices():
     assert all(sum(shares.values()) == pytest.approx(1.0) for shares in SETTINGS.values())
 

@@ -62,6 +62,9 @@ def test_participation_rules_choose_intervals(tmp_path):
     path = write(tmp_path / "a.csv", text)
     assert row(read_availability(path, unmetered_only=True), "a") == [(0, 100), (400, 500)]
     assert row(read_availability(path, unmetered_only=True, charging_only=True), "a") == [(0, 100)]
+    assert read_availability(path).tells == {"network", "charging"}
+    untold = read_availability(write(tmp_path / "b.csv", A + "a,1,2\n"), unmetered_only=True)
+    assert (row(untold, "a"), untold.tells) == ([(1, 2)], frozenset())
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,13 @@ def test_a_trace_that_is_not_made_of_days_is_not_shifted(folder, tmp_path):
     assert set(population.intervals.phase_s.tolist()) == {0}
 
 
+def test_devices_that_are_always_online_grow_too(folder):
+    files = folder / "devices.csv", folder / "bandwidth.csv", None, None
+    grown = load_population(*files, availability_policy="always", growth=Growth(size=300))
+    assert grown.num_devices == 300
+    assert grown.is_online(0, 10.0 * DAY)
+
+
 @pytest.mark.parametrize("wanted", [(0.0, 0.0, 0.0), (0.3, 0.5, -0.2), (-0.6, 0.0, 0.4), (1.0, 0.2, 0.2)])
 def test_rank_correlations_over_the_fleet_are_those_asked_for(grown, wanted):
     pairing = Pairing("correlated", "fleet", *wanted)

@@ -7,8 +7,17 @@ from fedsim.errors import TraceError
 from fedsim.experiment.recipe_source import load_recipe, recipe_names
 from fedsim.seeds import Seeds
 from fedsim.world.calibration import LEVELS, NETWORKS, PRESENCE
+from fedsim.world.formats.state import read_state
 from fedsim.world.make import synth_fleet
-from fedsim.world.synth import DAY_S, Disturbance, synth_disturbances, synth_presence, synth_rates
+from fedsim.world.synth import (
+    DAY_S,
+    Battery,
+    Disturbance,
+    synth_battery,
+    synth_disturbances,
+    synth_presence,
+    synth_rates,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +31,7 @@ def test_phones_are_online_as_long_and_as_often_as_measured(phones):
     assert share.mean() == pytest.approx(0.243, abs=0.03)
     assert np.percentile(share, [25, 50, 75]) == pytest.approx([0.104, 0.213, 0.354], abs=0.05)
     assert len(length) / 2000 / 7 == pytest.approx(2.7, abs=0.3)
-    assert 1800 < np.median(length) < 4500
+    assert 1000 < np.median(length) < 2600
     assert np.percentile(length, 99) > 10 * np.median(length)
 
 
@@ -94,6 +103,35 @@ def test_quantile_tables_increase():
         assert (np.diff(family.quantiles) > 0).all()
 
 
+def test_a_battery_fills_on_the_charger_and_empties_off_it():
+    battery = Battery(PRESENCE["phone"], hours_to_full=1.0, hours_to_empty=10.0)
+    # On the charger from 1 h to 2 h of 13: full at the end of it, empty after another ten.
+    times, levels = synth_battery(battery, np.array([3600.0]), np.array([7200.0]), 13 * 3600.0)
+    assert np.interp(7200, times, levels) == pytest.approx(100.0)
+    assert (np.diff(times) > 0).all()
+    assert times[0] == 0
+    assert levels[0] == levels[-1] == 0.0
+    assert np.interp(5400, times, levels) == pytest.approx(50.0)
+    assert np.interp(7200 + 5 * 3600, times, levels) == pytest.approx(50.0)
+    assert levels.tolist() == pytest.approx([0, *range(0, 101, 10), *range(90, -1, -10)])
+
+
+def test_battery_charger_and_network_of_a_fleet(tmp_path):
+    files = synth_fleet(load_recipe("everyday"), 40, 2, 3)
+    (tmp_path / "state.csv").write_text(files["state.csv"])
+    (tmp_path / "state.csv.toml").write_text(files["state.csv.toml"])
+    state = read_state(tmp_path / "state.csv")
+    assert set(state.events) == {"battery_pct", "charging", "network"}
+    assert state.origin.notes == ()
+    for row in range(40):
+        plugged_at, plugged = state.events["charging"].of(row)
+        at, level = state.events["battery_pct"].of(row)
+        assert plugged_at[0] == at[0] == state.events["network"].of(row)[0][0] == 0
+        held = plugged[np.searchsorted(plugged_at, at[:-1], side="right") - 1] == 1
+        assert (np.diff(level)[held] >= 0).all()
+        assert (np.diff(level)[~held] <= 0).all()
+
+
 def test_disturbances_leave_a_share_and_end_free():
     kind = Disturbance(10.0, 1800.0, 1.0, (0.2, 0.5))
     times, left = synth_disturbances(kind, 7, 3600, Seeds(6).generator("t"))
@@ -131,7 +169,7 @@ def test_the_seed_decides_everything():
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(TraceError, match="expected one of gateways, phones, skewed_edge"):
+    with pytest.raises(TraceError, match="expected one of everyday, gateways, phones, skewed_edge"):
         load_recipe("moon")
     with pytest.raises(TraceError, match="at least one device"):
         synth_fleet(load_recipe("skewed_edge"), 0, 1, 0)

@@ -19,7 +19,7 @@
     const common = {
       autosize: true,
       font: { family: "system-ui, 'Segoe UI', Roboto, sans-serif", size: narrow() ? 11 : 13, color: "#1b1f24" },
-      margin: { l: 50, r: 12, t: 14, b: 44 },
+      margin: { l: 50, r: 12, t: 30, b: 44 },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
       hoverlabel: { align: "left" },
       paper_bgcolor: "#fff",

@@ -5,9 +5,10 @@ import pytest
 
 from fedsim.errors import InputError
 from fedsim.experiment.load import load_run
+from fedsim.experiment.paired import cohort_overlap
 from fedsim.experiment.report.bands import mean_band
 from fedsim.experiment.report.comparison import write_comparison
-from fedsim.experiment.report.pairs import cohort_overlap, paired_table
+from fedsim.experiment.report.pairs import asked, paired_table
 from tests.records import write_record
 from tests.unit.experiment.report.test_run_page import figures, outline
 
@@ -39,6 +40,8 @@ def test_the_page_is_whole_and_tells_both_methods(grid, tmp_path):
     assert len(page.encode()) < 6_000_000
     assert "1.6 ± 0.14" in page
     assert "1.45 ± 0.071" in page
+    assert "memory per client" in page
+    assert "device time" in page
     drawn = {figure["id"]: figure for figure in figures(page)}
     assert {"loss-time", "loss-bytes", "ranks", "updates", "waste"} <= set(drawn)
     means = [trace["name"] for trace in drawn["loss-time"]["data"] if "name" in trace]
@@ -66,7 +69,8 @@ def test_one_seed_has_no_interval_and_no_band(grid, tmp_path):
 
 def test_cohorts_of_equal_records_are_the_same(grid):
     first, second = (load_run(path) for path in grid["base"])
-    assert cohort_overlap(first, second) == 1.0
+    assert asked(first)
+    assert cohort_overlap(asked(first), asked(second)) == 1.0
 
 
 def test_a_band_is_taken_where_every_seed_has_values():

@@ -52,6 +52,17 @@ def test_time_by_class_is_all_the_time_there_was(run):
     assert table.loc["laptop", "lost"] * 3600.0 == pytest.approx(46.0)
 
 
+def test_energy_by_class_tells_lost_work_apart(run):
+    assert tables.energy_by_class(run).empty
+    table = run.assignments
+    table.loc[0, ["download_j", "train_j", "upload_j"]] = (360.0, 3600.0, 720.0)
+    table.loc[1, ["download_j", "train_j", "upload_j"]] = (180.0, 0.0, 0.0)
+    spent = tables.energy_by_class(run)
+    assert spent.loc["phone"].to_dict() == pytest.approx(
+        {"download": 0.1, "train": 1.0, "upload": 0.2, "lost": 0.05}
+    )
+
+
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [([1, 1, 1, 1], 0.0), ([0, 0, 0, 8], 0.75), ([1, 3], 0.25), ([], None), ([0, 0], None)],
