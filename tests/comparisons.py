@@ -32,11 +32,15 @@ def cells_of(path, methods="fedhera", seeds=(0,), vary=(), shared=None):
 FAKE = """#!{python}
 import json, os, sys, time
 words = sys.argv[1:]
-out = words[words.index("--out") + 1]
+resumes = "--resume" in words
+out = words[words.index("--resume" if resumes else "--out") + 1]
 told = json.load(open({told!r}))[out]
 with open({log!r}, "a") as log:
-    log.write(out + chr(10))
-os.makedirs(out)
+    log.write(("resume:" if resumes else "") + out + chr(10))
+if resumes and told["act"] == "refuse":
+    print("error: it is damaged")
+    sys.exit(2)
+os.makedirs(out, exist_ok=resumes)
 if told["act"] == "fail":
     sys.exit("first line" + chr(10) + "error: it broke")
 if told["act"] == "hang":

@@ -6,7 +6,6 @@ import platform
 import shutil
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -84,6 +83,8 @@ def _python() -> Finding:
 
 
 def _package(name: str) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - keeps help fast
+
     try:
         return Finding(name, "ok", version(name))
     except PackageNotFoundError:
@@ -107,6 +108,8 @@ def _torch() -> list[Finding]:
 
 
 def _extras() -> list[Finding]:
+    from importlib.metadata import version  # noqa: PLC0415 - keeps help fast
+
     return [
         Finding(f"extra {name}", "ok", version(name))
         if find_spec(name) is not None

@@ -23,12 +23,13 @@ def trace_client(
     client: Annotated[str, typer.Argument(metavar="CLIENT", help="Name or index of a device.")],
 ) -> None:
     """Tell everything that happened to one device, in words."""
-    from fedsim.experiment.load import read_events  # noqa: PLC0415 - keeps help fast
+    from fedsim.experiment.load import read_events, reading  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.record import EVENTS  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.report.telling import biography  # noqa: PLC0415 - keeps help fast
 
-    for sentence in biography(read_events(run / EVENTS), client):
-        typer.echo(printable(sentence))
+    with reading(run / EVENTS):
+        for sentence in biography(read_events(run / EVENTS), client):
+            typer.echo(printable(sentence))
 
 
 def tail(
@@ -42,6 +43,7 @@ def tail(
     A run writes its record whenever a round closes, so lines come in batches.
     """
     from fedsim.errors import InputError  # noqa: PLC0415 - beside the others
+    from fedsim.experiment.load import reading  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.record import EVENTS  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.report.telling import SERVER_EVENTS, Teller  # noqa: PLC0415 - keeps help fast
 
@@ -49,10 +51,11 @@ def tail(
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the folder of a run")
     teller = Teller()
-    for line in _follow(path, once=once):
-        said = teller.tell(line)
-        if said is not None and (clients or line["event"] in SERVER_EVENTS):
-            typer.echo(printable(said))
+    with reading(path):
+        for line in _follow(path, once=once):
+            said = teller.tell(line)
+            if said is not None and (clients or line["event"] in SERVER_EVENTS):
+                typer.echo(printable(said))
 
 
 def _follow(path: Path, *, once: bool) -> Iterator[dict[str, object]]:

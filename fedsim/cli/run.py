@@ -1,7 +1,7 @@
 """``fedsim run``: carry out one scenario."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +31,12 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Go on with the run in this folder.", show_default=False),
     ] = None,
+    from_manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Run anew what this manifest.json says: same record.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set seed=...")] = None,
     method: Annotated[str | None, typer.Option(help="Same as --set method.name=...")] = None,
     executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
@@ -44,7 +50,11 @@ def run(
         executor = "workers"
     short = {"seed": seed, "method.name": method, "executor.kind": executor, "executor.workers": workers}
     chosen = {key: str(value) for key, value in short.items() if value is not None}
-    asked = _scenario(scenario, resume, out, overrides(assignments or []) | chosen)
+    changes = overrides(assignments or []) | chosen
+    if from_manifest is None:
+        asked = _scenario(scenario, resume, out, changes)
+    else:
+        asked = _told_by(from_manifest, (scenario, resume), changes)
 
     from fedsim.cli.progress import open_progress  # noqa: PLC0415 - keeps help fast
     from fedsim.experiment.run import resume as go_on  # noqa: PLC0415 - imports torch
@@ -57,7 +67,9 @@ def run(
         if resume is not None:
             result = go_on(resume, asked, instruments=watching, report=report, started=begun.append)
         else:
-            result = run_scenario(asked, out, instruments=watching, report=report, started=begun.append)
+            result = run_scenario(
+                asked, out, instruments=watching, report=report, started=begun.append, same_as=from_manifest
+            )
     except BaseException:
         _close(progress)
         if begun:
@@ -99,6 +111,19 @@ def energy_in_words(spent: Mapping[str, float]) -> str:
     return f"{parts}; {format_joules(spent['lost'])} of it lost"
 
 
+def _told_by(path: Path, others: Sequence[Path | None], changes: Mapping[str, str]) -> "Scenario":
+    """Load what a manifest says was run.
+
+    Raises:
+        InputError: If something else is named too, or it is no manifest.
+    """
+    from fedsim.experiment.resume import scenario_in  # noqa: PLC0415 - keeps help fast
+
+    if any(other is not None for other in others):
+        raise ScenarioError("--from-manifest: names what to run by itself; leave scenario and --resume out")
+    return scenario_in(path, changes)
+
+
 def closing_lines(result: "Result") -> list[str]:
     """Say what came of a run: what ended it, what it cost, what it brought, where the record lies."""
     tally = result.tally
@@ -115,6 +140,11 @@ def closing_lines(result: "Result") -> list[str]:
         "events sha256": result.record_hash,
         "record": str(result.directory),
     }
+    if result.privacy is not None:
+        rows["privacy"] = (
+            f"epsilon {result.privacy['epsilon']:.2f} at delta {result.privacy['delta']:g}, "
+            f"{result.privacy['releases']} releases; the record itself is not private"
+        )
     if result.report is not None:
         rows["report"] = str(result.report)
     return [f"{name:>13}  {text}" for name, text in rows.items()]

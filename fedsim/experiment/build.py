@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from fedsim.errors import ScenarioError
-from fedsim.experiment.fleet import bound_to_fleet, build_population, shared_capacity
-from fedsim.experiment.guard import GuardedExecutor
+from fedsim.experiment.fleet import bound_to_fleet, build_population
+from fedsim.experiment.guard import GuardedEvaluator, GuardedExecutor
 from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
+from fedsim.experiment.shared import shared_capacity
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
+from fedsim.experiment.trust import FaultyFleet, faulty_clients, trust_caveats, version_guard
 from fedsim.learn.data import Task
 from fedsim.learn.evaluate import GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
@@ -25,7 +27,7 @@ from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer, shared_tokens
-from fedsim.learn.versions import VersionStore
+from fedsim.learn.versions import VersionGuard, VersionStore
 from fedsim.method.bundle import Method
 from fedsim.method.server import Server
 from fedsim.seeds import Seeds
@@ -73,6 +75,7 @@ class Experiment:
         close: Ends worker processes.
         engine: What trains and what holds the versions; None where nothing is trained.
         figures: Names of what is measured beyond loss and accuracy.
+        faulty: Clients that send something else than what they trained.
         caveats: What every reader of the figures must know.
     """
 
@@ -91,6 +94,7 @@ class Experiment:
     close: Callable[[], Awaitable[None]]
     engine: Engine | None
     figures: tuple[str, ...]
+    faulty: tuple[int, ...]
     caveats: tuple[str, ...]
 
     @property
@@ -131,7 +135,11 @@ def build(scenario: Scenario) -> Experiment:
     config = bound_to_fleet(server_config(scenario, seeds, method, prices), reporter)
     method = config.method
     drift = _drift_settings(scenario, seeds)
-    work, export, close, engine = _real_work(scenario, seeds, method, loaded, shape, task, drift)
+    guard = version_guard(scenario, seeds, method)
+    work, export, close, engine = _real_work(scenario, seeds, method, loaded, shape, task, drift, guard)
+    faulty = faulty_clients(scenario, population.num_devices)
+    if scenario.faults is not None:
+        work.aggregator = FaultyFleet(work.aggregator, scenario.faults, frozenset(faulty))
     return Experiment(
         scenario=scenario,
         population=population,
@@ -148,6 +156,7 @@ def build(scenario: Scenario) -> Experiment:
         close=close,
         engine=engine,
         figures=() if drift is None or scenario.executor.kind == "stub" else drift.figures,
+        faulty=faulty,
         caveats=_caveats(scenario, shape, priced),
     )
 
@@ -222,6 +231,7 @@ def _real_work(
     shape: ModelShape,
     task: Task,
     drift: DriftSettings | None,
+    guard: VersionGuard,
 ) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]], Engine | None]:
     """Make the three who work, how the adapter is written, and how workers end."""
     if scenario.executor.kind == "stub":
@@ -229,7 +239,7 @@ def _real_work(
     adapter = None
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
-    store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter)
+    store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter, guard)
     settings = TrainingSettings(
         batch_size=scenario.training.batch_size,
         max_length=scenario.task.max_length,
@@ -238,7 +248,8 @@ def _real_work(
     layers = tuple(layer.name for layer in shape.layers)
     slot = AdapterSlot(loaded.model, layers)
     clients = measured_clients(scenario, task)
-    evaluator = GlobalEvaluator(loaded, slot, store, task.held_out, evaluation_settings(scenario), clients)
+    measured_by = evaluation_settings(scenario)
+    evaluator = GuardedEvaluator(GlobalEvaluator(loaded, slot, store, task.held_out, measured_by, clients))
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
         shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
@@ -291,6 +302,7 @@ def _caveats(scenario: Scenario, shape: ModelShape, priced: ModelShape) -> tuple
         caveats.append(
             "STUB: nothing was trained; ranks, times and bytes are simulated, losses do not exist."
         )
+    caveats += trust_caveats(scenario)
     if scenario.model.stands_for is not None:
         caveats.append(
             f"Bytes, memory and seconds are those of {priced.name} ({priced.num_params:,} parameters); "

@@ -4,18 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedsim.errors import TraceError
-from fedsim.experiment.recipe_source import hours_from_utc, load_recipe
 from fedsim.experiment.scenario import Scenario
-from fedsim.experiment.sections import CellsSection, FleetSection
-from fedsim.method.estimate import LinkHistory, budget
-from fedsim.method.server import ServerConfig
+from fedsim.experiment.sections import FleetSection
 from fedsim.seeds import Seeds, mix
-from fedsim.sim.fleet import Reporter
-from fedsim.sim.sharing import Direction, SharedCapacity
 from fedsim.world.eligibility import Eligibility
 from fedsim.world.energy import EnergyTable, fleet_power
 from fedsim.world.formats.availability import read_availability
@@ -24,9 +20,11 @@ from fedsim.world.load import load_population
 from fedsim.world.make import synth_fleet
 from fedsim.world.population import Population
 from fedsim.world.resample import Growth, Pairing
-from fedsim.world.trace import StepTrace
 
-MBIT = 1e6
+if TYPE_CHECKING:
+    from fedsim.method.server import ServerConfig
+    from fedsim.sim.fleet import Reporter
+
 _KEYS = ("devices", "bandwidth", "availability", "state", "energy")
 _TEMPLATES = 1000
 _DAYS = 7
@@ -88,24 +86,6 @@ def _in_cells(scenario: Scenario, population: Population) -> Population:
     return replace(population, cell=(drawn % np.uint64(cells.count)).astype(np.int32))
 
 
-def shared_capacity(scenario: Scenario, population: Population) -> dict[Direction, SharedCapacity]:
-    """Say what devices share in each direction; nothing for a direction in which they share nothing."""
-    server, cells = scenario.server, scenario.fleet.cells or CellsSection()
-    num_cells = 0 if population.cell is None else int(population.cell.max()) + 1
-    found: dict[Direction, SharedCapacity] = {}
-    limits: tuple[tuple[Direction, float | None, float | None], ...] = (
-        ("download", cells.down_mbps, server.egress_mbps),
-        ("upload", cells.up_mbps, server.ingress_mbps),
-    )
-    for direction, each, common in limits:
-        if each is not None or common is not None:
-            found[direction] = SharedCapacity(
-                () if each is None else (StepTrace.constant(each * MBIT),) * num_cells,
-                None if common is None else StepTrace.constant(common * MBIT),
-            )
-    return found
-
-
 def _load(scenario: Scenario, files: _Files) -> Population:
     fleet = scenario.fleet
     only_devices = fleet.recipe is not None and (fleet.devices is None) != (fleet.availability is None)
@@ -143,6 +123,8 @@ def _powered(population: Population, table: EnergyTable) -> Population:
 def _growth(fleet: FleetSection) -> Growth | None:
     if fleet.population is None:
         return None
+    from fedsim.experiment.recipe_source import hours_from_utc  # noqa: PLC0415 - only few fleets need it
+
     return Growth(
         size=fleet.population,
         shares=fleet.shares,
@@ -154,6 +136,8 @@ def _growth(fleet: FleetSection) -> Growth | None:
 
 def _made(fleet: FleetSection, seed: int, folder: Path) -> _Files:
     """Let the recipe make what no file gives."""
+    from fedsim.experiment.recipe_source import load_recipe  # noqa: PLC0415 - only few fleets need it
+
     made = synth_fleet(
         load_recipe(fleet.recipe or ""), _num_templates(fleet), fleet.recipe_days or _DAYS, seed
     )
@@ -193,7 +177,7 @@ def _renamed(population: Population, folder: str, shown: str) -> Population:
     return replace(population, origins=origins, notes=notes)
 
 
-def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:
+def bound_to_fleet(config: "ServerConfig", reporter: "Reporter") -> "ServerConfig":
     """Let a method that has one rank for everybody look at the whole fleet once, at the start of the run.
 
     Args:
@@ -203,6 +187,8 @@ def bound_to_fleet(config: ServerConfig, reporter: Reporter) -> ServerConfig:
     Returns:
         The configuration with the bound method; unchanged for methods that need no such look.
     """
+    from fedsim.method.estimate import LinkHistory, budget  # noqa: PLC0415 - a check asks nobody
+
     bind = config.method.for_fleet
     if bind is None:
         return config

@@ -27,6 +27,7 @@ CELLS = "cells"
 LOCK = ".lock"
 LOG_SUFFIX = ".log"
 MAX_SEEDS = 10_000
+REFUSED = 2  # exit code of a run that does not begin, or cannot go on
 POLL_S = 0.1
 
 Sweep = tuple[tuple[str, str], ...]
@@ -82,7 +83,7 @@ class CellEnd:
     Args:
         cell: Which.
         status: ``kept``: it was there already.
-        reason: Of a failure, one line.
+        reason: Of a failure; of a finished cell, what an earlier attempt had to do with it. One line.
         wall_s: Seconds that it took now.
     """
 
@@ -211,12 +212,14 @@ def slug(words: Sequence[str]) -> str:
 
 def is_finished(cell: Cell) -> bool:
     """Whether the record of this very cell is there, whole."""
-    manifest, summary = cell.directory / MANIFEST, cell.directory / SUMMARY
-    if not (manifest.is_file() and summary.is_file()):
-        return False
+    return (cell.directory / SUMMARY).is_file() and is_begun(cell)
+
+
+def is_begun(cell: Cell) -> bool:
+    """Whether there is a run of this very cell, whole or not, that could go on."""
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError:
+        found = json.loads((cell.directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("scenario_sha256") == cell.scenario.scenario_hash
 
@@ -248,7 +251,10 @@ def locked(out: Path) -> Iterator[None]:
 def run_cells(
     path: Path, cells: Sequence[Cell], workers: int, tell: Callable[[CellEnd], None]
 ) -> list[CellEnd]:
-    """Run what is not finished yet, several cells at once; an interrupt leaves finished cells.
+    """Run what is not finished yet, several cells at once; an interrupt leaves all that can go on.
+
+    A cell that was begun is resumed. One that cannot be, because it is damaged or fedsim has changed, is run
+    anew, and its end says so.
 
     Args:
         path: Scenario file.
@@ -272,9 +278,13 @@ def run_cells(
         while waiting or running:
             while waiting and len(running) < workers:
                 cell = waiting.pop(0)
-                running[cell.directory] = _Running.start(path, cell)
+                running[cell.directory] = _Running.start(path, cell, resumes=is_begun(cell))
             for done in [one for one in running.values() if one.process.poll() is not None]:
                 del running[done.cell.directory]
+                if done.resumes and done.process.returncode == REFUSED:
+                    again = _Running.start(path, done.cell, instead_of=done.said())
+                    running[done.cell.directory] = again
+                    continue
                 ends[done.cell.directory] = done.end()
                 tell(ends[done.cell.directory])
             time.sleep(POLL_S if running else 0.0)
@@ -291,13 +301,23 @@ class _Running:
     cell: Cell
     process: subprocess.Popen[bytes]
     began_s: float
+    resumes: bool = False
+    instead_of: str = ""
 
     @classmethod
-    def start(cls, path: Path, cell: Cell) -> "_Running":
-        """Clear what an earlier attempt left, and begin."""
-        shutil.rmtree(cell.directory, ignore_errors=True)
+    def start(cls, path: Path, cell: Cell, *, resumes: bool = False, instead_of: str = "") -> "_Running":
+        """Go on with what an earlier attempt left; or clear it, and begin.
+
+        Args:
+            path: Scenario file.
+            cell: What to run.
+            resumes: Whether to go on.
+            instead_of: Why an attempt to go on was refused.
+        """
+        if not resumes:
+            shutil.rmtree(cell.directory, ignore_errors=True)
         words = [sys.executable, "-m", "fedsim", "run", str(path), "--quiet", "--no-report"]
-        words += ["--out", str(cell.directory)]
+        words += ["--resume" if resumes else "--out", str(cell.directory)]
         for key, value in cell.overrides.items():
             words += ["--set", f"{key}={value}"]
         with _log(cell).open("wb") as log:
@@ -308,24 +328,31 @@ class _Running:
                 stderr=subprocess.STDOUT,
                 env={"OMP_NUM_THREADS": "1", **os.environ},
             )
-        return cls(cell, process, time.monotonic())
+        return cls(cell, process, time.monotonic(), resumes, instead_of)
 
     def end(self) -> CellEnd:
         """Say how it ended."""
         wall_s = time.monotonic() - self.began_s
         if self.process.returncode == 0 and is_finished(self.cell):
             _log(self.cell).unlink(missing_ok=True)
-            return CellEnd(self.cell, "finished", wall_s=wall_s)
+            reason = "resumed" if self.resumes else ""
+            if self.instead_of:
+                reason = f"run anew, since it could not go on ({self.instead_of})"
+            return CellEnd(self.cell, "finished", reason=reason, wall_s=wall_s)
+        return CellEnd(self.cell, "failed", reason=self.said(), wall_s=wall_s)
+
+    def said(self) -> str:
+        """Return the last line that it printed."""
         said = _log(self.cell).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = said[-1] if said else f"exit code {self.process.returncode}, and nothing said"
-        return CellEnd(self.cell, "failed", reason=reason, wall_s=wall_s)
+        return said[-1] if said else f"exit code {self.process.returncode}, and nothing said"
 
     def stop(self) -> None:
-        """End it; what it has written so far is of no use."""
+        """End it; what can go on stays for the next comparison."""
         self.process.terminate()
         self.process.wait()
         _log(self.cell).unlink(missing_ok=True)
-        shutil.rmtree(self.cell.directory, ignore_errors=True)
+        if not is_begun(self.cell):
+            shutil.rmtree(self.cell.directory, ignore_errors=True)
 
 
 def _log(cell: Cell) -> Path:

@@ -12,8 +12,8 @@ import torch
 
 from fedsim.errors import TrainingError
 from fedsim.lora.factors import is_finite
-from fedsim.method.messages import TrainingFailure, TrainRequest, Update
-from fedsim.sim.executor import Executor
+from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
+from fedsim.sim.executor import Evaluator, Executor
 
 Policy = Literal["fail", "drop", "retry"]
 Answer = Update | TrainingFailure
@@ -60,6 +60,33 @@ class GuardedExecutor:
             if len(requests) == 1:
                 return [_failure(requests[0], f"out of memory: {type(error).__name__}")]
         return [answer for request in requests for answer in await self._attempt([request])]
+
+
+class GuardedEvaluator:
+    """Ends a run whose model has diverged: a loss that is no number has no place in a record.
+
+    Args:
+        inner: Measures.
+    """
+
+    def __init__(self, inner: Evaluator) -> None:
+        self._inner = inner
+
+    async def evaluate(self, version: int) -> Evaluation:
+        """Measure a version.
+
+        Raises:
+            TrainingError: If a figure is not finite.
+        """
+        found = await self._inner.evaluate(version)
+        figures = {"loss": found.loss, "token_accuracy": found.token_accuracy, **found.metrics}
+        for name, value in figures.items():
+            if value is not None and not math.isfinite(value):
+                raise TrainingError(
+                    f"version {version}: expected a finite {name} on held-out data, got {value}: the model "
+                    "has diverged. Lower training.learning_rate, or set server.robust, and run anew"
+                )
+        return found
 
 
 def finite(answer: Answer) -> Answer:

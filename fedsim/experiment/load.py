@@ -6,7 +6,9 @@ run leaves, is dropped. Nothing here imports torch.
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +16,62 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from fedsim.errors import InputError
+from fedsim.errors import FedsimError, InputError
 from fedsim.experiment.record import EVENTS, MANIFEST, METRICS, SUMMARY
 from fedsim.experiment.tabulate import Frames, tabulate
 from fedsim.world.cost import Prices
 
 TABLES = "tables"
+
+_MISSHAPEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    UnicodeError,
+)
+"""What Python says of plain data that are not shaped as expected."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong over the shape of a file's content into one line; fedsim's own errors pass.
+
+    Args:
+        path: Of the file, or of the run.
+
+    Raises:
+        InputError: If something in it is not as fedsim writes it.
+    """
+    try:
+        yield
+    except FedsimError:
+        raise
+    except OSError as error:
+        where = error.filename or path
+        raise InputError(f"{where}: cannot be read: {error.strerror or error}; restore it") from error
+    except _MISSHAPEN as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{path}: damaged: it holds what fedsim does not write ({words}); restore it from a copy"
+        ) from error
+
+
+def refuse_links(directory: Path) -> None:
+    """Refuse to write into a run that would lead elsewhere: a run keeps its files in its own folder.
+
+    Raises:
+        InputError: If a file or folder of it is a link.
+    """
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            if Path(folder, name).is_symlink():
+                raise InputError(
+                    f"{Path(folder, name)}: a link; a run keeps its files in its own folder, so copy what it "
+                    "points to, or remove it"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,6 +117,11 @@ def load_run(path: Path | str) -> Run:
         InputError: If it is not the directory of a run, or a file of it is damaged.
     """
     directory = Path(path)
+    with reading(directory):
+        return _load(directory)
+
+
+def _load(directory: Path) -> Run:
     manifest = read_json(directory / MANIFEST)
     prices = prices_of(manifest)
     frames = tabulate(read_events(directory / EVENTS), prices)
@@ -91,7 +148,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: {error.strerror}; expected the folder of a run, with {MANIFEST} in it"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON, found something else ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found a {type(content).__name__}")
@@ -130,7 +187,7 @@ def parse_event(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """
     try:
         content = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}:{number}: expected one JSON object per line, found a damaged one"
         ) from error

@@ -54,6 +54,7 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         "layers": [layer.name for layer in experiment.shape.layers],
         "priced_as": experiment.priced.name,
         "priced_num_params": experiment.priced.num_params,
+        **({"faulty_clients": list(experiment.faulty)} if experiment.faulty else {}),
         "caveats": list(experiment.caveats),
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.errors import InputError
-from fedsim.experiment.load import read_json
+from fedsim.experiment.load import read_json, reading
 from fedsim.experiment.record import EVENTS, MANIFEST, METRICS, SUMMARY
 
 
@@ -61,13 +61,18 @@ def find_runs(parent: Path) -> list[Overview]:
 
 
 def overview(directory: Path) -> Overview:
-    """Read the figures of one run; a damaged manifest is told in its state."""
+    """Read the figures of one run; what is damaged in it is told in its state."""
     try:
-        manifest = read_json(directory / MANIFEST)
+        with reading(directory):
+            return _overview(directory)
     except InputError as error:
         return Overview(
             str(directory), directory.name, "", None, "", str(error), None, None, None, None, None
         )
+
+
+def _overview(directory: Path) -> Overview:
+    manifest = read_json(directory / MANIFEST)
     rows = _metrics(directory / METRICS)
     summary = read_json(directory / SUMMARY) if (directory / SUMMARY).is_file() else {}
     last: dict[str, Any] = rows[-1] if rows else {}
@@ -76,11 +81,11 @@ def overview(directory: Path) -> Overview:
         directory=str(directory),
         name=str(manifest.get("scenario", {}).get("name", directory.name)),
         method=str(manifest.get("method", "")),
-        seed=manifest.get("seed"),
+        seed=_whole(manifest.get("seed")),
         executor=str(manifest.get("executor", "")),
         state=str(summary.get("reason", "not ended")),
         versions=_whole(last.get("version")),
-        virtual_s=summary.get("virtual_s", _number(last.get("time_s"))),
+        virtual_s=_number(summary.get("virtual_s", last.get("time_s"))),
         bytes_moved=(_whole(moved.get("bytes_down")) or 0) + (_whole(moved.get("bytes_up")) or 0),
         first_loss=_number(rows[0].get("loss")) if rows else None,
         last_loss=_number(last.get("loss")),

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fedsim.errors import InputError, ScenarioError
-from fedsim.experiment.load import read_json
+from fedsim.experiment.load import read_json, reading
 from fedsim.experiment.record import MANIFEST
 from fedsim.experiment.scenario import OFF_THE_RECORD, Scenario, restore_scenario
 from fedsim.experiment.yaml_source import Source, override
@@ -25,7 +25,11 @@ def scenario_of(directory: Path, changes: Mapping[str, str] | None = None) -> Sc
         InputError: If it is not the directory of a run, or its scenario is no scenario of this fedsim, or a
             change is not one of these.
     """
-    path = directory / MANIFEST
+    return scenario_in(directory / MANIFEST, changes)
+
+
+def scenario_in(path: Path, changes: Mapping[str, str] | None = None) -> Scenario:
+    """Return the scenario that a manifest holds. See `scenario_of`."""
     manifest = read_json(path)
     try:
         source = Source(dict(manifest["scenario"]), {(): str(path)})
@@ -38,25 +42,27 @@ def scenario_of(directory: Path, changes: Mapping[str, str] | None = None) -> Sc
         if dotted.split(".")[0] not in OFF_THE_RECORD:
             raise ScenarioError(f"{dotted}: cannot change when a run goes on; leave it out, or run anew")
         source = override(source, dotted, text)
-    return restore_scenario(source, folder)
+    with reading(path):
+        return restore_scenario(source, folder)
 
 
-def check_same(directory: Path, now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run under other conditions: its record could not be the same.
+def check_same(path: Path, now: Mapping[str, Any], deed: str = "go on") -> None:
+    """Refuse to go on with a run, or to repeat it, under other conditions: its record could not be the same.
 
     Args:
-        directory: Of the run.
+        path: Manifest of the run.
         now: The manifest that the run would have if it began now.
+        deed: What is asked for.
 
     Raises:
         InputError: With what was recorded and what is found now.
     """
-    then = read_json(directory / MANIFEST)
-    found = list(differences(then, now))
+    with reading(path):
+        found = list(differences(read_json(path), now))
     if found:
         shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
         raise InputError(
-            f"{directory / MANIFEST}: this run cannot go on here: {shown}; make them the same, or run anew"
+            f"{path}: this run cannot {deed} here: {shown}; make them the same, or run the scenario anew"
         )
 
 

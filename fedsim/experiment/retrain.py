@@ -12,7 +12,7 @@ from fedsim.experiment.freeze import freeze
 from fedsim.experiment.journal import Journal
 from fedsim.experiment.journaled import Answer, Journaled
 from fedsim.experiment.manifest import manifest
-from fedsim.experiment.record import EVENTS, difference, json_line
+from fedsim.experiment.record import EVENTS, MANIFEST, difference, json_line
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.run import simulate
 from fedsim.experiment.verify import Verdict
@@ -40,7 +40,7 @@ async def retrain(directory: Path, count: int, verdict: Verdict) -> None:
     """
     experiment = build(scenario_of(directory))
     try:
-        check_same(directory, manifest(experiment))
+        check_same(directory / MANIFEST, manifest(experiment))
         engine = experiment.engine
         if engine is None:
             await _replay(experiment, directory, verdict)

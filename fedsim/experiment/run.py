@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 from fedsim.experiment.build import Experiment, build
 from fedsim.experiment.fairness import Fairness
 from fedsim.experiment.journaled import journaling
+from fedsim.experiment.load import refuse_links
 from fedsim.experiment.manifest import manifest
+from fedsim.experiment.privacy import PrivacyMeter
 from fedsim.experiment.record import (
     ADAPTER,
     MANIFEST,
@@ -57,6 +59,7 @@ class Result:
         wall_s: Seconds that the run took on this machine; not part of the record.
         utilisation: How much of their budgets the assignments used.
         fairness: How updates spread over the fleet.
+        privacy: What the mechanism promises about one client; None without one.
         report: The page to look at, if one was written.
     """
 
@@ -69,6 +72,7 @@ class Result:
     wall_s: float
     utilisation: Mapping[str, object]
     fairness: Mapping[str, object]
+    privacy: Mapping[str, object] | None = None
     report: Path | None = None
 
 
@@ -79,6 +83,7 @@ def run(
     instruments: Sequence[Instrument] = (),
     report: bool = True,
     started: Started | None = None,
+    same_as: Path | None = None,
 ) -> Result:
     """Carry out a scenario and wait for it; also works inside a running event loop, as in a notebook.
 
@@ -88,12 +93,15 @@ def run(
         instruments: Who watches besides the recorder.
         report: Whether `report.html` and `timeline.json` are written at the end.
         started: Told the directory as soon as there is a run in it that could be resumed.
+        same_as: Manifest of a run that this one repeats; other conditions than it tells are refused.
 
     Raises:
         InputError: If the scenario, a trace, a model or the directory is wrong; nothing is left behind.
         StorageError: If the disk is full; the run can be resumed.
     """
-    return _wait_for(arun(scenario, out, instruments=instruments, report=report, started=started))
+    return _wait_for(
+        arun(scenario, out, instruments=instruments, report=report, started=started, same_as=same_as)
+    )
 
 
 async def arun(
@@ -103,6 +111,7 @@ async def arun(
     instruments: Sequence[Instrument] = (),
     report: bool = True,
     started: Started | None = None,
+    same_as: Path | None = None,
 ) -> Result:
     """Carry out a scenario. See `run`."""
     if not isinstance(scenario, Scenario):
@@ -110,6 +119,8 @@ async def arun(
     began_s = time.monotonic()
     experiment = await asyncio.to_thread(build, scenario)
     try:
+        if same_as is not None:
+            check_same(same_as, manifest(experiment), "be repeated")
         directory = claim_directory(None if out is None else Path(out), scenario.name, scenario.seed)
         with locked(directory):
             write_json(directory / MANIFEST, manifest(experiment))
@@ -152,13 +163,14 @@ async def aresume(
 ) -> Result:
     """Go on with a run that was killed. See `resume`."""
     began_s, directory = time.monotonic(), Path(directory)
+    refuse_links(directory)
     if scenario is None:
         scenario = scenario_of(directory)
     elif not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
     experiment = await asyncio.to_thread(build, scenario)
     try:
-        check_same(directory, manifest(experiment))
+        check_same(directory / MANIFEST, manifest(experiment))
         with locked(directory):
             site = Site(directory, began_s, report, resumed=True)
             return await _carry_out(experiment, site, instruments, started)
@@ -190,6 +202,8 @@ async def _carry_out(
     directory = site.directory
     utilisation = Utilisation(experiment.prices)
     fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
+    meter = _privacy_meter(experiment)
+    watching: list[Instrument] = [utilisation, fairness, *([] if meter is None else [meter]), *instruments]
     with journaling(experiment, directory) as kept:
         recorder = Recorder(
             directory,
@@ -200,7 +214,7 @@ async def _carry_out(
         if started is not None:
             started(directory)
         try:
-            reason, virtual_s = await simulate(kept, [recorder, utilisation, fairness, *instruments])
+            reason, virtual_s = await simulate(kept, [recorder, *watching])
         finally:
             recorder.close()
         with storing(directory / ADAPTER):
@@ -215,9 +229,18 @@ async def _carry_out(
         wall_s=time.monotonic() - site.began_s,
         utilisation=utilisation.summary(),
         fairness=fairness.summary(),
+        privacy=None if meter is None else meter.summary(),
     )
     write_json(directory / SUMMARY, sealed(summary(result), directory))
     return replace(result, report=attempt_report(directory)) if site.report else result
+
+
+def _privacy_meter(experiment: Experiment) -> PrivacyMeter | None:
+    """Make what counts releases; a stub releases nothing."""
+    scenario = experiment.scenario
+    if scenario.privacy is None or experiment.engine is None:
+        return None
+    return PrivacyMeter(scenario.privacy, scenario.server.cohort or 1, experiment.population.num_devices)
 
 
 async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) -> tuple[str, float]:
@@ -283,6 +306,7 @@ def summary(result: Result) -> dict[str, object]:
         "energy_j": result.tally.energy,
         "utilisation": dict(result.utilisation),
         "fairness": dict(result.fairness),
+        **({} if result.privacy is None else {"privacy": dict(result.privacy)}),
         "first": result.evaluations[0] if result.evaluations else None,
         "last": result.evaluations[-1] if result.evaluations else None,
     }

@@ -35,6 +35,7 @@ from fedsim.experiment.sections import (
     Word,
 )
 from fedsim.experiment.server_section import PAUSE_NEEDS, ServerSection, ends_by_itself, pacing_misfits
+from fedsim.experiment.trust_sections import FaultsSection, PrivacySection, privacy_misfits, trust_misfits
 from fedsim.experiment.yaml_source import Source, merge, override, read_source
 
 PATH_KEYS = (
@@ -75,6 +76,8 @@ class Scenario(Section):
         cost: What work costs.
         record: Which lines are written.
         journal: What is kept for a resume.
+        privacy: What no version may show of a single client; nothing is hidden where None.
+        faults: Clients that send something else than what they trained; there are none where None.
     """
 
     name: Word
@@ -93,6 +96,8 @@ class Scenario(Section):
     cost: CostSection = CostSection()
     record: RecordSection = RecordSection()
     journal: JournalSection = JournalSection()
+    privacy: PrivacySection | None = None
+    faults: FaultsSection | None = None
 
     _directory: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))
@@ -190,6 +195,8 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield from learning_misfits(scenario.task, scenario.evaluation)
     yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
+    yield from trust_misfits(scenario.server.robust, scenario.privacy, scenario.faults)
+    yield from privacy_misfits(scenario.privacy, scenario.server.pacing, scenario.server.select)
     training, stop = scenario.training, scenario.stop
     if stop.rounds is None and stop.hours is None:
         yield "stop", "expected rounds or hours, or the run would never end"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fedsim.experiment.sections import Count, Positive, PositiveDuration, Section
+from fedsim.experiment.trust_sections import RobustSection
 
 
 class StalenessSection(Section):
@@ -82,6 +83,7 @@ class ServerSection(Section):
             until the window closes and clients train with what has come.
         upload: Whether an update must come whole, or what has come when its upload is cut counts.
         safety_margin: Share of deadline and window that plans leave unused.
+        robust: How far a single update is trusted; without it as far as any other.
     """
 
     pacing: Literal["sync", "semi_sync", "buffered", "async"] = "sync"
@@ -108,6 +110,7 @@ class ServerSection(Section):
     delivery: Literal["planned", "progressive"] = "planned"
     upload: Literal["whole", "progressive"] = "whole"
     safety_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    robust: RobustSection | None = None
 
     @model_validator(mode="before")
     @classmethod

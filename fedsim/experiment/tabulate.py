@@ -65,6 +65,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "layer_spectra": ("time_s", "version", "layer", "rank", "energy"),
     "measures": ("time_s", "version"),
     "spectra": ("time_s", "version", "layer", "singular_values"),
+    "defences": ("time_s", "version", "assignment", "client", "norm", "counted"),
 }
 
 
@@ -85,6 +86,7 @@ class Frames:
         layer_spectra: One row per version and layer: rank and energy of the global adapter.
         measures: One row per version that was measured beyond loss and accuracy.
         spectra: Singular values per measured version and layer, where they were measured.
+        defences: One row per update that a rule weighed or clipped: its norm, and how far it counted.
         end_s: Virtual time of the last line.
         reason: Why the run stopped; None where it has not.
         num_lines: Lines of the record.
@@ -102,6 +104,7 @@ class Frames:
     layer_spectra: pd.DataFrame
     measures: pd.DataFrame
     spectra: pd.DataFrame
+    defences: pd.DataFrame
     end_s: float
     reason: str | None
     num_lines: int
@@ -270,6 +273,21 @@ class _Gathering:
                     "layer": layer,
                     "rank": rank,
                     "energy": line["energy"][layer],
+                }
+            )
+
+        self._defended(line, line.get("defence", {}))
+
+    def _defended(self, line: Line, defence: Line) -> None:
+        for number, norm in defence.get("norms", {}).items():
+            self.rows["defences"].append(
+                {
+                    "time_s": line["time_s"],
+                    "version": line["version"],
+                    "assignment": int(number),
+                    "client": self.assignments[int(number)]["client"],
+                    "norm": norm,
+                    "counted": defence["counted"][number],
                 }
             )
 

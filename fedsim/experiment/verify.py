@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from fedsim.errors import InputError
 from fedsim.experiment.journal_index import INDEX, JOURNAL, OBJECTS, SUFFIX, read_index
-from fedsim.experiment.load import prices_of, read_events, read_json
+from fedsim.experiment.load import prices_of, read_events, read_json, reading
 from fedsim.experiment.record import EVENTS, MANIFEST, SUMMARY, Tally, json_line
 from fedsim.experiment.seal import broken_seals, file_hash
 from fedsim.experiment.utilisation import used_budget
@@ -70,6 +70,11 @@ def verify(directory: Path) -> Verdict:
     Raises:
         InputError: If it is not the directory of a run, or so damaged that nothing can be said.
     """
+    with reading(directory):
+        return _verified(directory)
+
+
+def _verified(directory: Path) -> Verdict:
     verdict = Verdict()
     manifest = read_json(directory / MANIFEST)
     _refuse_thin(directory, manifest)
@@ -108,10 +113,15 @@ def _journal_findings(directory: Path, counts: Counter[str]) -> Iterator[str]:
         counts["journal files"] += 1
         if name not in present:
             yield f"{JOURNAL}/{OBJECTS}/{name}: missing; it holds {kind} {number}"
-        elif file_hash(journal / OBJECTS / name) != content:
+        elif not _holds(journal / OBJECTS / name, content):
             yield f"{JOURNAL}/{OBJECTS}/{name}: damaged; it holds {kind} {number}"
     for name in sorted(present - {f"{content}{SUFFIX}" for content in needed}):
         yield f"{JOURNAL}/{OBJECTS}/{name}: the index does not know it"
+
+
+def _holds(path: Path, content: str) -> bool:
+    """Whether a file has the content that it is named after; a folder in its place has not."""
+    return path.is_file() and file_hash(path) == content
 
 
 def _record_findings(directory: Path, audit: "Audit", summary: Mapping[str, Any] | None) -> Iterator[str]:

@@ -93,7 +93,7 @@ def load_model(
     disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(location, **_loading_arguments(options, place))
-        tokenizer = AutoTokenizer.from_pretrained(location)
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -144,7 +144,7 @@ def _checkpoint(source: str, model: Any) -> None:
 
 
 def _loading_arguments(options: ModelOptions, place: torch.device) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"dtype": getattr(torch, options.dtype)}
+    arguments: dict[str, Any] = {"dtype": getattr(torch, options.dtype), "trust_remote_code": False}
     if options.attention is not None:
         arguments["attn_implementation"] = options.attention
     if options.quantize != "none":

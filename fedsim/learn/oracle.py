@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from fedsim.learn.versions import VersionStore
+from fedsim.learn.versions import VersionGuard, VersionStore
 from fedsim.lora.basis import balanced, compact_svd
 from fedsim.lora.factors import Adapter, Factors, columns, zeros
 from fedsim.method.aggregate import received_columns
@@ -44,9 +44,14 @@ class OracleStore(VersionStore):
     """A version store that also knows what an oracle receives. Everything else is as in `VersionStore`."""
 
     def __init__(
-        self, method: Method, shapes: tuple[LayerShape, ...], seed: int, init_adapter: Adapter | None = None
+        self,
+        method: Method,
+        shapes: tuple[LayerShape, ...],
+        seed: int,
+        init_adapter: Adapter | None = None,
+        guard: VersionGuard | None = None,
     ) -> None:
-        super().__init__(method, shapes, seed, init_adapter)
+        super().__init__(method, shapes, seed, init_adapter, guard)
         self._shapes = shapes
         self._seed = seed
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from fedsim.method.events import Spectrum
-from fedsim.method.messages import Budget, RankPlan, Update
+from fedsim.method.messages import Budget, Defence, RankPlan, Update
 from fedsim.seeds import Seeds
 from fedsim.world.cost import Prices
 from fedsim.world.shape import LayerShape
@@ -18,6 +18,7 @@ from fedsim.world.shape import LayerShape
 if TYPE_CHECKING:
     from fedsim.lora.basis import Basis
     from fedsim.lora.factors import Adapter, Factors
+    from fedsim.method.private import Release
 
 InfeasibleReason = Literal["base", "memory", "time", "no column"]
 
@@ -158,6 +159,7 @@ class Combined:
         pruned: Assignment -> largest rank of its client from now on, for methods that prune.
         measured: Figures about the updates, where the scenario asks for them.
         arrived: Assignment -> columns per layer that counted, of those whose upload was cut.
+        defence: How far each update was trusted, where the scenario has a rule for it.
     """
 
     spectrum: Spectrum
@@ -166,6 +168,7 @@ class Combined:
     pruned: dict[int, int] = field(default_factory=dict)
     measured: Measurements | None = None
     arrived: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    defence: Defence | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -371,6 +374,8 @@ class Method:
         streaming: How columns are streamed to clients, or why they cannot be.
         needs_whole_uploads: Why a part of an update is of no use; empty where it is.
         no_subspace: Why old updates cannot be damped outside the newest basis alone; empty where they can.
+        release: How a version is made under the Gaussian mechanism; None where no clip bounds a client.
+        own_weights: Why no rule may weigh its updates; empty where one may.
     """
 
     name: str
@@ -390,3 +395,5 @@ class Method:
     streaming: Streaming = Streaming()
     needs_whole_uploads: str = "its aggregation takes the trained columns of a client as a whole"
     no_subspace: str = "its aggregation knows no basis of the newest version to project on"
+    release: "Release | None" = None
+    own_weights: str = ""

@@ -9,7 +9,16 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedsim.method.messages import Assignment, Budget, DeviceReport, Evaluation, Phase, RankPlan, Stream
+from fedsim.method.messages import (
+    Assignment,
+    Budget,
+    Defence,
+    DeviceReport,
+    Evaluation,
+    Phase,
+    RankPlan,
+    Stream,
+)
 
 Spectrum = dict[str, np.ndarray]  # layer name -> singular values, descending, numerical rank long
 
@@ -183,6 +192,7 @@ class Aggregated:
         failed: Assignment -> reason.
         pruned: Assignment -> largest rank of its client from now on.
         arrived: Assignment -> columns per layer that counted, of those whose upload was cut.
+        defence: How far each update was trusted; None where no rule says.
     """
 
     now_s: float
@@ -193,6 +203,7 @@ class Aggregated:
     failed: dict[int, str]
     pruned: dict[int, int] = field(default_factory=dict)
     arrived: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    defence: Defence | None = None
 
 
 @dataclass(frozen=True, slots=True)

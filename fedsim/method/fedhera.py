@@ -27,6 +27,7 @@ from fedsim.method.allocate import Allocation, AllocationRule, Energy, Overflow
 from fedsim.method.bundle import LocalRule, Method
 from fedsim.method.decoupled import Decoupled
 from fedsim.method.options import Option, OptionError, check_options
+from fedsim.method.private import release_basis
 from fedsim.method.returned import with_returned_tail
 from fedsim.method.tail import tail_gate
 
@@ -123,6 +124,7 @@ def assemble(options: FedHeraOptions) -> Method:
         export=spectral.export,
         needs_whole_uploads="",
         no_subspace="",
+        release=partial(release_basis, max_rank=options.rank_cap),
     )
     if options.tail == "none":
         return replace(method, redistribute=spectral.redistribute_trained)

@@ -36,7 +36,7 @@ from fedsim.method.decoupled import Decoupled
 from fedsim.method.flexlora import REPLACES
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options
-from fedsim.method.returned import as_covered
+from fedsim.method.returned import RETURNS, as_covered
 from fedsim.method.tail import tail_gate
 from fedsim.world.cost import whole_upload
 
@@ -113,6 +113,7 @@ def assemble(options: PaperOptions) -> Method:
         export=spectral.export,
         charge=whole_upload,
         sync_only=REPLACES if options.aggregation == "original" else "",
+        own_weights=RETURNS,
     )
 
 

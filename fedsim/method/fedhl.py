@@ -16,6 +16,7 @@ Differs from the source:
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -24,6 +25,7 @@ from fedsim.method import spectral
 from fedsim.method.bundle import BasisState, Method
 from fedsim.method.messages import Update
 from fedsim.method.options import Option, check_options, whole_number, word
+from fedsim.method.private import release_basis
 
 Weights = Literal["samples", "error"]
 EPSILON = 1e-6
@@ -43,8 +45,10 @@ def build(options: Mapping[str, object]) -> Method:
     check_options("fedhl", options, _KNOWN)
     cap = whole_number(options, "rank_cap", 64)
     if word(options, "weights", "samples") == "samples":
-        return spectral.coupled_method("fedhl", cap, partial(aggregation.aggregate, max_rank=cap))
-    return spectral.coupled_method("fedhl", cap, partial(aggregate_by_error, max_rank=cap))
+        method = spectral.coupled_method("fedhl", cap, partial(aggregation.aggregate, max_rank=cap))
+        return replace(method, release=partial(release_basis, max_rank=cap))
+    method = spectral.coupled_method("fedhl", cap, partial(aggregate_by_error, max_rank=cap))
+    return replace(method, own_weights="weights: error overrides every other weight; use samples")
 
 
 def aggregate_by_error(

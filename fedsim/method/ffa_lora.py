@@ -22,6 +22,7 @@ from fedsim.method.bundle import FactorState, LocalRule, Method, Payload
 from fedsim.method.coupled import CommonRank
 from fedsim.method.messages import RankPlan, Update
 from fedsim.method.options import Option, check_options, given_rank, whole_number
+from fedsim.method.private import release_outputs
 from fedsim.world.cost import output_half
 
 _KNOWN = {"rank": Option("integer", low=1), "rank_cap": Option("integer", low=1)}
@@ -37,7 +38,8 @@ def build(options: Mapping[str, object]) -> Method:
     rank = given_rank(options)
     cap = whole_number(options, "rank_cap", 64) if rank is None else rank
     rule = CommonRank(cap) if rank is None else pairs.same_rank(rank)
-    return replace(pairs.pair_method("ffa_lora", cap, rule, aggregate, redistribute), charge=output_half)
+    method = pairs.pair_method("ffa_lora", cap, rule, aggregate, redistribute)
+    return replace(method, charge=output_half, release=release_outputs)
 
 
 def redistribute(state: FactorState, plan: RankPlan, seed: int) -> Payload:

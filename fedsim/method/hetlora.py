@@ -84,7 +84,11 @@ def assemble(options: HetLoRAOptions) -> Method:
         partial(redistribute, rule=local),
         sync_only=pairs.AVERAGES,
     )
-    return replace(method, prune=partial(prune, keep=float(options.pruning), least=options.min_rank))
+    return replace(
+        method,
+        prune=partial(prune, keep=float(options.pruning), least=options.min_rank),
+        own_weights="weights: norm overrides every other weight" if options.weights == "norm" else "",
+    )
 
 
 def redistribute(state: FactorState, plan: RankPlan, seed: int, *, rule: LocalRule) -> Payload:

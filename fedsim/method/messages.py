@@ -201,6 +201,21 @@ class TrainingFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Defence:
+    """What was done to the updates of a version so that no single one has too much say.
+
+    Args:
+        norms: Assignment -> Frobenius norm, over all layers, of what the update does to the product.
+        counted: Assignment -> factor on top of its weight; 1 untouched, 0 set aside.
+        noise_std: Standard deviation of the noise on each coordinate of the mean; None without noise.
+    """
+
+    norms: dict[int, float]
+    counted: dict[int, float]
+    noise_std: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Measures of one global version on held-out data.
 

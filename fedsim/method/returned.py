@@ -11,6 +11,10 @@ from fedsim.method.bundle import LocalRule, Method, Payload, State
 from fedsim.method.messages import RankPlan, Update
 from fedsim.world.cost import whole_upload
 
+RETURNS = (
+    "what comes back of the tail was never trained, so the norm of an upload says little about its client"
+)
+
 
 def with_returned_tail(method: Method, rule: LocalRule) -> Method:
     """Return the method with clients that send back every received column.
@@ -39,7 +43,15 @@ def with_returned_tail(method: Method, rule: LocalRule) -> Method:
     ) -> dict[int, float]:
         return method.align(state, [as_covered(update) for update in updates], weights, earlier)
 
-    return replace(method, redistribute=redistribute, aggregate=aggregate, align=align, charge=whole_upload)
+    return replace(
+        method,
+        redistribute=redistribute,
+        aggregate=aggregate,
+        align=align,
+        charge=whole_upload,
+        release=None,
+        own_weights=RETURNS,
+    )
 
 
 def as_covered(update: Update) -> Update:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
 from fedsim.method.bundle import Measurements
-from fedsim.method.messages import Budget, Evaluation, RankPlan
+from fedsim.method.messages import Budget, Defence, Evaluation, RankPlan
 from fedsim.sim.client import Trip
 from fedsim.sim.energy import Spans
 from fedsim.sim.instrument import Instrument
@@ -222,6 +222,7 @@ class Scribe:
                 if event.arrived
                 else {}
             ),
+            **({"defence": _defence(event.defence)} if event.defence else {}),
         )
 
     def measured(self, time_s: float, version: int, found: Measurements) -> None:
@@ -273,6 +274,14 @@ def _by_assignment(
     values: dict[int, object] | dict[int, float] | dict[int, str] | dict[int, int],
 ) -> dict[str, object]:
     return {str(number): values[number] for number in sorted(values)}
+
+
+def _defence(defence: Defence) -> dict[str, object]:
+    told: dict[str, object] = {
+        "norms": _by_assignment(defence.norms),
+        "counted": _by_assignment(defence.counted),
+    }
+    return told if defence.noise_std is None else {**told, "noise_std": defence.noise_std}
 
 
 def _positive(duration_s: float, phase: str) -> float:

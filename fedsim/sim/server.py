@@ -355,6 +355,7 @@ class Driver:
             failed={**failed, **(combined.failed if combined else {})},
             pruned=combined.pruned if combined else {},
             arrived=combined.arrived if combined else {},
+            defence=combined.defence if combined else None,
         )
         self.scribe.aggregated(event)
         if combined is not None and combined.measured is not None:

@@ -22,11 +22,19 @@ class ServerMachine(RuleBasedStateMachine):
         minimum = min(draw(st.integers(1, 4)), cohort)
         return SyncPacing(cohort, over, minimum, 50.0, draw(st.sampled_from(["recall", "finish"])))
 
-    @initialize(data=st.data(), replan=st.booleans())
-    def start(self, data, replan):
+    @initialize(data=st.data(), replan=st.booleans(), streams=st.booleans(), partial=st.booleans())
+    def start(self, data, replan, streams, partial):
         self.now = 0.0
         self.rule = self.pacing(data.draw)
-        self.server = make_server(pacing=self.rule, rounds=4, replan=replan)
+        self.streams = streams
+        self.server = make_server(
+            pacing=self.rule,
+            rounds=4,
+            replan=replan,
+            progressive=streams,
+            partial_upload=partial,
+            safety_margin=data.draw(st.sampled_from([0.0, 0.2])),
+        )
         self.looks = []
         self.open = {}  # assignment -> phase as the world sees it
         self.settled = {}
@@ -51,6 +59,9 @@ class ServerMachine(RuleBasedStateMachine):
             self.settled[action.assignment] = action.outcome
         elif isinstance(action, ev.Recall):
             assert self.open[action.assignment] != "arrived"
+        elif isinstance(action, ev.TakePart):
+            assert self.open[action.assignment] == "work"
+            self.open[action.assignment] = "arrived"
         elif isinstance(action, ev.Release):
             assert action.version not in self.released
             self.released.add(action.version)
@@ -146,9 +157,14 @@ class ServerMachine(RuleBasedStateMachine):
         plan = self.server.state.flights[number].plan
         received = tuple(int(share * total) for total in plan.total)
         size = self.server.config.prices.download_bytes(received)
-        self.tell(
-            ev.Progressed(self.later(), number, size, received, self.own_report(number, memory_bytes=memory))
-        )
+        own = self.own_report(number, memory_bytes=memory)
+        one = ev.Progressed(self.later(), number, size, received, own)
+        others = [other for other in self.flights("download") if other != number][
+            : data.draw(st.integers(0, 2))
+        ]
+        nothing = (0,) * len(plan.total)
+        more = [ev.Progressed(self.now, n, 0, nothing, self.own_report(n)) for n in others]
+        self.tell(ev.Reported(self.now, (one, *more)) if more else one)
         if number in self.server.state.flights:
             kept = self.server.state.flights[number].plan.total
             assert all(have <= now for have, now in zip(received, kept, strict=True))
@@ -157,14 +173,31 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), memory=st.sampled_from([100.0, 400.0, 1000.0]))
     def download(self, data, memory):
         number = data.draw(st.sampled_from(self.flights("download")))
-        flight = self.server.state.flights[number]
-        size = self.server.config.prices.download_bytes(flight.plan.total)
-        self.tell(
-            ev.Downloaded(self.later(), number, size, 1.0, self.own_report(number, memory_bytes=memory))
-        )
+        plan, received = self.server.state.flights[number].plan, None
+        if self.streams:
+            share = data.draw(st.floats(0.1, 1))
+            received = tuple(max(1, int(share * total)) for total in plan.total)
+        size = self.server.config.prices.download_bytes(received or plan.total)
+        own = self.own_report(number, memory_bytes=memory)
+        self.tell(ev.Downloaded(self.later(), number, size, 1.0, own, received))
         if number in self.open:
             self.open[number] = "work"
             final = self.server.state.flights[number].plan
+            assert received in (None, final.total)
+            assert self.server.config.prices.memory_bytes(final.total, final.trained) <= memory
+
+    @precondition(lambda self: not self.stopped and self.flights("work"))
+    @rule(data=st.data(), memory=st.sampled_from([150.0, 250.0]))
+    def squeeze(self, data, memory):
+        """A client that trains lacks memory, and may go on with fewer columns."""
+        number = data.draw(st.sampled_from(self.flights("work")))
+        plan = self.server.state.flights[number].plan
+        if self.server.config.prices.memory_bytes(plan.total, plan.trained) <= memory:
+            return
+        self.tell(ev.MemoryFell(self.later(), number, self.own_report(number, memory_bytes=memory)))
+        if number in self.open:
+            final = self.server.state.flights[number].plan
+            assert final.total == plan.total
             assert self.server.config.prices.memory_bytes(final.total, final.trained) <= memory
 
     @precondition(lambda self: not self.stopped and self.flights("work"))
@@ -178,13 +211,18 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def drop(self, data):
         number = data.draw(st.sampled_from(self.flights("download", "work")))
-        self.tell(ev.Dropped(self.later(), number, "train", "left"))
+        phase = data.draw(st.sampled_from(["train", "upload"])) if self.open[number] == "work" else "download"
+        size = data.draw(st.sampled_from([0, 9, 10, 40])) if phase == "upload" else 0
+        self.tell(ev.Dropped(self.later(), number, phase, "left", size))
+        usable = self.server.config.partial_upload and size >= 10
+        assert (self.settled.get(number) == "dropped") is not usable
 
     @precondition(lambda self: not self.stopped)
     @rule(data=st.data())
     def deadline(self, data):
         newest = max(self.server.state.round, self.server.state.next_wave)
-        self.tell(ev.DeadlinePassed(self.later(), data.draw(st.integers(0, newest))))
+        sent = {number: data.draw(st.sampled_from([0, 9, 10, 40])) for number in self.flights("work")}
+        self.tell(ev.DeadlinePassed(self.later(), data.draw(st.integers(0, newest)), sent))
 
     @precondition(lambda self: not self.stopped)
     @rule()

@@ -1,10 +1,11 @@
 """How do methods compare? Runs of several methods and seeds on one page: bands, tables, pairs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from fedsim.experiment.report.write import replace_file
 from fedsim.units import format_bytes, format_seconds
 
 COMPARISON = "comparison.html"
+OPTIONAL = ("privacy", "faults")
 BAND_NOTE = (
     "Thin lines are single seeds, thick lines their mean, the band goes from the lowest to the highest seed. "
     "Means are taken where every seed has values."
@@ -158,10 +160,18 @@ def _differences(arms: Sequence[Arm]) -> list[str]:
         for run in arm.runs:
             for section, values in run.manifest.get("scenario", {}).items():
                 if section not in ("method", "seed", "name", "description"):
-                    for key, value in values.items():
-                        told.setdefault(f"{section}.{key}", set()).add(_comparable(value))
+                    for key, value in _inner(section, values):
+                        told.setdefault(key, set()).add(_comparable(value))
     differ = sorted(key for key, values in told.items() if len(values) > 1)
     return [f"The scenarios also differ in: {', '.join(differ)}."] if differ else []
+
+
+def _inner(section: str, values: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a section; one that a scenario may lack is compared as a whole."""
+    if section in OPTIONAL or not isinstance(values, Mapping):
+        yield section, values
+    else:
+        yield from ((f"{section}.{key}", value) for key, value in values.items())
 
 
 def _comparable(value: object) -> str:

@@ -23,6 +23,7 @@ from fedsim.experiment.report.page import (
 from fedsim.experiment.report.ranks import adapter_figures, rank_figures
 from fedsim.experiment.report.sentences import reason_in_words, sentences
 from fedsim.experiment.report.shards import shard_figure
+from fedsim.experiment.report.trust import trust_sections
 from fedsim.experiment.report.waits import wait_figure, wait_sentence
 from fedsim.units import format_bytes, format_seconds
 
@@ -50,7 +51,8 @@ def run_page(run: Run) -> str:
             f"{pacing} pacing",
         )
     )
-    sections = [_summary(run), _learning(run), _fleet(run), _ranks(run), _cost(run), _provenance(run)]
+    sections = [_summary(run), _learning(run), _fleet(run), _ranks(run), _cost(run)]
+    sections += [*trust_sections(run), _provenance(run)]
     return page_html(f"Run {name}", lead, banner(run), sections)
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from fedsim.experiment.load import Run, load_run
+from fedsim.experiment.load import Run, load_run, reading, refuse_links
 from fedsim.experiment.report.run_page import run_page
 from fedsim.experiment.report.timeline import timeline
 
@@ -25,8 +25,11 @@ def write_report(directory: Path | str) -> Path:
         InputError: If it is not the directory of a run, or a file of it is damaged.
     """
     run = load_run(directory)
-    write_timeline(run)
-    return replace_file(run.directory / REPORT, run_page(run))
+    refuse_links(run.directory)
+    with reading(run.directory):
+        page = run_page(run)
+        write_timeline(run)
+    return replace_file(run.directory / REPORT, page)
 
 
 def attempt_report(directory: Path | str) -> Path | None:

@@ -1,5 +1,6 @@
 """The grid of a comparison: its words, its cells, what is kept and what is run again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -105,6 +106,35 @@ def test_what_is_left_of_a_killed_run_is_run_again(path, fake):
     (cells[0].directory / "summary.json").write_text("{}")
     fake(cells, ["work"])
     assert run_cells(path, cells, 1, lambda end: None)[0].status == "finished"
+    assert not (cells[0].directory / "events.jsonl").exists()
+
+
+def begun(cell):
+    """What a killed run of a cell leaves."""
+    cell.directory.mkdir(parents=True)
+    (cell.directory / "events.jsonl").write_text("half")
+    manifest = {"scenario_sha256": cell.scenario.scenario_hash}
+    (cell.directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_cell_that_was_killed_goes_on_and_keeps_what_it_has(path, fake):
+    cells = cells_of(path)
+    begun(cells[0])
+    log = fake(cells, ["work"])
+    (end,) = run_cells(path, cells, 1, lambda end: None)
+    assert (end.status, end.reason) == ("finished", "resumed")
+    assert log.read_text().split() == [f"resume:{cells[0].directory}"]
+    assert (cells[0].directory / "events.jsonl").read_text() == "half"
+
+
+def test_a_cell_that_cannot_go_on_is_run_anew_and_says_why(path, fake):
+    cells = cells_of(path)
+    begun(cells[0])
+    log = fake(cells, ["refuse"])
+    (end,) = run_cells(path, cells, 1, lambda end: None)
+    assert end.status == "finished"
+    assert end.reason == "run anew, since it could not go on (error: it is damaged)"
+    assert log.read_text().split() == [f"resume:{cells[0].directory}", str(cells[0].directory)]
     assert not (cells[0].directory / "events.jsonl").exists()
 
 

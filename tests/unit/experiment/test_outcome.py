@@ -79,7 +79,7 @@ def test_a_record_is_read_into_figures(tmp_path):
         "device_s": 8.0, "device_training_s": 5.0, "memory_bytes": 7.0, "memory_used_share": 0.5,
         "seconds_used_share": None, "bytes_used_share": None, "assignments": 4, "declined": 1,
         "dropped_share": 0.25, "late_share": 0.5, "timed_out_share": 0.0, "aggregated_share": 0.25,
-        "updates_per_hour": 400.0, "wasted_bytes": 0,
+        "updates_per_hour": 400.0, "wasted_bytes": 0, "energy_j": None,
         "relative_drift": 0.6, "alignment": 0.9, "virtual_s": 9.0, "rounds": 1, "bytes_down": 100,
         "bytes_up": 40,
     }  # fmt: skip

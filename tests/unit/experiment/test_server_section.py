@@ -7,6 +7,7 @@ import pytest
 from fedsim.errors import ScenarioError
 from fedsim.experiment.scenario import load_scenario
 from fedsim.experiment.serving import build_pacing, server_config
+from fedsim.method.bundle import Streaming
 from fedsim.method.pacing import BufferedPacing, Mixing, SyncPacing
 from fedsim.method.select import RULES
 from fedsim.method.staleness import StalenessRule
@@ -157,3 +158,60 @@ def test_a_resolved_scenario_says_the_same_again(tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text(scenario.describe())
     assert load_scenario(again).server == scenario.server
+
+
+def capable(**fields):
+    """A method that can do what a test does not say otherwise."""
+    known = {
+        "sync_only": "",
+        "needs_whole_uploads": "",
+        "no_subspace": "",
+        "streaming": Streaming(lambda spectrum, prices, plan: ()),
+    }
+    return SimpleNamespace(name="tried", **(known | fields))
+
+
+BUFFERED = ("pacing: buffered",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fields", "message"),
+    [
+        (
+            ("delivery: progressive",),
+            {"streaming": Streaming(None, "it is whole")},
+            "server.delivery: .*it is whole",
+        ),
+        (("upload: progressive",), {"needs_whole_uploads": "no parts"}, "server.upload: .*no parts"),
+        ((*BUFFERED, "staleness: {subspace: true}"), {"no_subspace": "no basis"}, "subspace: .*no basis"),
+    ],
+)
+def test_a_method_that_cannot_use_an_option_is_refused_with_its_reason(tmp_path, lines, fields, message):
+    scenario = load(tmp_path, *lines)
+    with pytest.raises(ScenarioError, match=message):
+        server_config(scenario, Seeds(0), capable(**fields), toy_prices())
+    assert server_config(scenario, Seeds(0), capable(), toy_prices())
+
+
+def test_transfers_margin_and_subspace_reach_the_server(tmp_path):
+    lines = (
+        *BUFFERED,
+        "delivery: progressive",
+        "upload: progressive",
+        "safety_margin: 0.1",
+        "deadline: 100 s",
+    )
+    scenario = load(tmp_path, *lines, "staleness: {subspace: true}")
+    config = server_config(scenario, Seeds(0), capable(), toy_prices())
+    assert config.progressive
+    assert config.partial_upload
+    assert config.planned_deadline_s == pytest.approx(90.0)
+    assert config.pacing.mixing.subspace
+    plain = server_config(load(tmp_path, *BUFFERED), Seeds(0), capable(), toy_prices())
+    assert (plain.progressive, plain.partial_upload, plain.safety_margin) == (False, False, 0.0)
+    assert not plain.pacing.mixing.subspace
+
+
+def test_constant_staleness_has_nothing_to_damp(tmp_path):
+    with pytest.raises(ScenarioError, match=r"server\.staleness\.subspace: has no effect on constant"):
+        load(tmp_path, *BUFFERED, "staleness: {kind: constant, subspace: true}")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from fedsim.errors import InputError, ScenarioError
-from fedsim.experiment.fleet import build_population, shared_capacity
+from fedsim.experiment.fleet import build_population
 from fedsim.experiment.record import EVENTS, Recorder
 from fedsim.experiment.scenario import load_scenario
+from fedsim.experiment.shared import shared_capacity
 from fedsim.experiment.verify import verify
 
 SCENARIO = Path(__file__).parents[3] / "scenarios" / "skewed_edge.yaml"

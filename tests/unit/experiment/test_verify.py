@@ -220,3 +220,25 @@ def test_a_record_that_another_run_wrote_is_found_by_a_replay(stub, tmp_path):
     shown = CliRunner().invoke(app, ["verify", str(directory), "--replay"], catch_exceptions=False)
     assert shown.exit_code == 1
     assert f"events.jsonl:{at + 1}: the replay differs" in shown.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_a_record_of_ten_thousand_assignments_is_sound(tmp_path):
+    changes = {
+        **STUB,
+        "stop.rounds": "260",
+        "stop.hours": "null",
+        "server.cohort": "40",
+        "evaluation.every": "20",
+    }
+    fedsim.run(fedsim.load_scenario(kills.SCENARIO, changes), tmp_path / "run", report=False)
+    verdict = verify(tmp_path / "run")
+    assert verdict.findings == []
+    assert verdict.counts["assignments"] >= 10_000
+    record = tmp_path / "run" / "events.jsonl"
+    content = bytearray(record.read_bytes())
+    for _ in range(5):
+        at = random.Random(_).randrange(len(content))
+        record.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert verify(tmp_path / "run").findings, at

@@ -1,5 +1,7 @@
 """The frozen base and its shape."""
 
+import json
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -81,6 +83,25 @@ def test_a_hub_id_that_cannot_be_reached_is_one_clear_error(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="fedsim-tests/absent"):
         load_model("fedsim-tests/absent", "cpu")
+
+
+def test_code_that_lies_beside_a_model_is_never_run(tmp_path):
+    """A folder may bring its own architecture: refused without a question, nothing of it is imported."""
+    proof = tmp_path / "ran"
+    code = f"open({str(proof)!r}, 'w').close()\n"
+    (tmp_path / "modeling_evil.py").write_text(code)
+    (tmp_path / "configuration_evil.py").write_text(code)
+    config = {
+        "model_type": "evil",
+        "auto_map": {
+            "AutoConfig": "configuration_evil.EvilConfig",
+            "AutoModelForCausalLM": "modeling_evil.EvilModel",
+        },
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="transformers said"):
+        load_model(str(tmp_path), "cpu")
+    assert not proof.exists()
 
 
 def test_a_device_that_does_not_exist_is_refused():

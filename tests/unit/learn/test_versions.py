@@ -1,5 +1,7 @@
 """Versions: stored, combined, released."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from fedsim.errors import ProtocolError
 from fedsim.learn.versions import VersionStore
 from fedsim.lora.factors import Factors, adapter_norm, dense
-from fedsim.method.messages import Update
+from fedsim.method.messages import Update, UploadCut
 from fedsim.sim.executor import Aggregator
 from tests.unit.learn.toy import METHOD, random_adapter, request
 
@@ -89,3 +91,34 @@ def test_a_payload_follows_the_plan(store, slotted):
     payload = store.payload(request(0, 0, slotted[2], total=4, trained=2))
     assert {factors.rank for factors in payload.prefix.values()} == {2}
     assert {factors.rank for factors in payload.tail.values()} == {2}
+
+
+async def test_shares_of_failed_updates_are_spread_and_discounts_stay(store, slotted):
+    """The rule: shares are renormalised over what is left, and an old update still counts less."""
+    old = replace(update(slotted, 1, change(slotted, 1)), discount=0.25)
+    new = replace(update(slotted, 3, change(slotted, 3)), discount=0.5)
+    bad = replace(update(slotted, 2, broken(change(slotted, 2))), discount=0.9)
+    await store.aggregate(0, [old, bad, new], [0.3, 0.4, 0.3])
+    with_bad = store.export(1)
+    store.release(1)
+    plain = [replace(each, discount=1.0) for each in (old, new)]
+    await store.aggregate(0, plain, [0.5 * 0.25, 0.5 * 0.5])
+    assert_equal(with_bad, store.export(1))
+
+
+async def test_of_an_update_that_was_cut_only_what_came_counts(store, slotted):
+    shape = slotted[2]
+    whole = update(slotted, 1, change(slotted, 1))
+    sizes = tuple(4 * (layer.d_in + layer.d_out) for layer in shape.layers)
+    total = sum(size * rank for size, rank in zip(sizes, whole.plan.trained, strict=True))
+    cut = replace(whole, sent=UploadCut(total // 2, sizes))
+    combined = await store.aggregate(0, [cut], [1.0])
+    ranks = combined.arrived[1]
+    assert 0 < sum(ranks) < sum(whole.plan.trained)
+    assert sum(size * rank for size, rank in zip(sizes, ranks, strict=True)) <= total // 2
+    part = store.export(1)
+    store.release(1)
+    assert (await store.aggregate(0, [whole], [1.0])).arrived == {}
+    assert any(
+        float((dense(part[name]) - dense(pair)).norm()) > 1e-3 for name, pair in store.export(1).items()
+    )

@@ -1,5 +1,10 @@
 """Joules from watts, seconds and bytes, by hand; coefficients found by name; mistakes told in one line."""
 
+# ruff: noqa: PT017  either answer is right
+
+import random
+from dataclasses import astuple
+
 import pytest
 
 from fedsim.errors import TraceError
@@ -88,6 +93,28 @@ def test_a_mistake_is_one_line(tmp_path, old, new, expected):
     assert str(caught.value).startswith(f"{path}: ")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_mutated_files_give_an_error_or_sound_coefficients(tmp_path):
+    rng, path, loaded = random.Random(5), tmp_path / "energy.toml", 0
+    for _ in range(300):
+        data = bytearray(SOUND.encode())
+        for _ in range(rng.choice([1, 1, 2, 5])):
+            data[rng.randrange(len(data))] = rng.choice(b'0159.-e+"[]=\n _xn\xff\x00')
+        path.write_bytes(bytes(data[: rng.choice([len(data), len(data), rng.randrange(len(data))])]))
+        try:
+            table = read_energy(path)
+        except TraceError as error:
+            assert "\n" not in str(error)
+            assert str(error).startswith(str(path))
+        else:
+            loaded += 1
+            watts = [
+                *table.compute_w.values(),
+                *(w for radio in table.radios.values() for w in astuple(radio)),
+            ]
+            assert all(0 <= w <= 1e6 for w in watts)
+    assert 10 < loaded < 290
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -124,3 +124,47 @@ def test_the_same_record_gives_the_same_page(tmp_path):
     directory = write_record(tmp_path / "run")
     assert write_report(directory).read_bytes() == write_report(directory).read_bytes()
     assert not list(directory.glob("*.tmp"))
+
+
+def test_faults_rules_and_epsilon_are_told_where_there_are_some(tmp_path):
+    directory = write_record(tmp_path / "run")
+    assert 'id="trust"' not in run_page(load_run(directory))
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["scenario"] |= {"privacy": {"clip": 1.0}, "faults": {"share": 0.5, "sends": NASTY}}
+    manifest["faulty_clients"] = [0]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    summary = json.loads((directory / "summary.json").read_text())
+    summary["privacy"] = {"epsilon": 12.5, "delta": 1e-5, "releases": 1}
+    (directory / "summary.json").write_text(json.dumps(summary))
+    text = (directory / "events.jsonl").read_text()
+    defence = '"failed": {}, "defence": {"norms": {"0": 3.0}, "counted": {"0": 0.25}}'
+    (directory / "events.jsonl").write_text(text.replace('"failed": {}', defence))
+    run = load_run(directory)
+    assert run.defences.iloc[0].to_dict() == {
+        "time_s": 40.0,
+        "version": 1,
+        "assignment": 0,
+        "client": 0,
+        "norm": 3.0,
+        "counted": 0.25,
+    }
+    page = run_page(run)
+    words = " ".join(outline(page).words)
+    for expected in ("12.5", "faulty", "0.25", "epsilon of a client that is in every release"):
+        assert expected in words
+    assert NASTY not in page.split('<script type="application/json"')[0]
+
+
+def test_names_of_classes_layers_and_reasons_cannot_break_the_page(tmp_path):
+    """Whatever a hostile record calls things: no element of its making, nothing that ends a script."""
+    directory = write_record(tmp_path / "run")
+    nasty = "</script><img src=x onerror=alert(1)>'\"&"
+    for name in ("events.jsonl", "manifest.json"):
+        text = (directory / name).read_text()
+        for word in ("laptop", "model.layers.0.q_proj", "the device left", "uploads", "is over"):
+            text = text.replace(word, json.dumps(nasty)[1:-1])
+        (directory / name).write_text(text)
+    page = run_page(load_run(directory))
+    assert "<img src=x" not in page
+    assert nasty not in page
+    assert "img" not in outline(page).tags
