@@ -232,7 +232,8 @@ async def _carry_out(
         privacy=None if meter is None else meter.summary(),
     )
     write_json(directory / SUMMARY, sealed(summary(result), directory))
-    return replace(result, report=attempt_report(directory)) if site.report else result
+    can_report = site.report and experiment.scenario.record.lines == "all"
+    return replace(result, report=attempt_report(directory)) if can_report else result
 
 
 def _privacy_meter(experiment: Experiment) -> PrivacyMeter | None:

@@ -343,8 +343,8 @@ class RecordSection(Section):
 
     Args:
         lines: ``all``, or ``versions``: what concerns whole versions, without a line for each assignment or
-            for devices that come and go. Summary and metrics count everything either way; a report then shows
-            versions alone, and `fedsim verify` refuses.
+            for devices that come and go. Summary and metrics count everything either way; there is no report
+            then, and `fedsim verify` refuses.
     """
 
     lines: RecordLines = "all"

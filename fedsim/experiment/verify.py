@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from fedsim.errors import InputError
 from fedsim.experiment.journal_index import INDEX, JOURNAL, OBJECTS, SUFFIX, read_index
-from fedsim.experiment.load import prices_of, read_events, read_json, reading
+from fedsim.experiment.load import prices_of, read_events, read_json, reading, refuse_thin
 from fedsim.experiment.record import EVENTS, MANIFEST, SUMMARY, Tally, json_line
 from fedsim.experiment.seal import broken_seals, file_hash
 from fedsim.experiment.utilisation import used_budget
@@ -50,17 +50,6 @@ class Verdict:
             self.findings.append(finding)
 
 
-def _refuse_thin(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a record that leaves out what would be checked."""
-    scenario = manifest.get("scenario")
-    record = scenario.get("record") if isinstance(scenario, dict) else None
-    if isinstance(record, dict) and record.get("lines", "all") != "all":
-        raise InputError(
-            f"{directory}: the record holds lines of versions alone (record.lines: {record['lines']}), so "
-            "assignments cannot be checked; run with record.lines: all"
-        )
-
-
 def verify(directory: Path) -> Verdict:
     """Check a run: hashes of all files, laws of the record, budgets recomputed from plans and prices.
 
@@ -77,7 +66,7 @@ def verify(directory: Path) -> Verdict:
 def _verified(directory: Path) -> Verdict:
     verdict = Verdict()
     manifest = read_json(directory / MANIFEST)
-    _refuse_thin(directory, manifest)
+    refuse_thin(directory, manifest)
     summary = None
     if (directory / SUMMARY).exists():
         summary = read_json(directory / SUMMARY)

@@ -81,5 +81,5 @@ def test_a_record_of_versions_counts_what_it_leaves_out(tmp_path):
 
 def test_a_record_of_versions_is_not_verified(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"scenario": {"record": {"lines": "versions"}}}))
-    with pytest.raises(InputError, match=r"run with record\.lines: all"):
+    with pytest.raises(InputError, match=r"record\.lines: all"):
         verify(tmp_path)
