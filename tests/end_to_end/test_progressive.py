@@ -83,10 +83,10 @@ def test_a_run_that_crashes_ends_as_if_it_had_not(inline, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method.name": "flexlora", "method.options": "{}"}, "server.delivery: the method flexlora needs"),
+        ({"method.name": "flexlora", "method.options": "null"}, "server.delivery: the method flexlora needs"),
         ({"method.options": "{overflow: skip}"}, "set method.options.overflow to break"),
         (
-            {"method.name": "flexlora", "method.options": "{}", "server.delivery": "planned"},
+            {"method.name": "flexlora", "method.options": "null", "server.delivery": "planned"},
             "server.upload: the method flexlora needs whole",
         ),
         (
