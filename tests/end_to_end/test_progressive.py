@@ -7,7 +7,8 @@ import pytest
 import fedsim
 from fedsim.errors import ScenarioError
 from fedsim.experiment.verify import verify
-from tests import audit
+from tests import audit, kills
+from tests.end_to_end.test_resume import Bomb, BombError
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "flaky_lte.yaml"
 SHORT = {
@@ -69,13 +70,23 @@ def test_workers_and_eager_training_give_the_same_record(inline, tmp_path):
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
+def test_a_run_that_crashes_ends_as_if_it_had_not(inline, tmp_path):
+    lines = len((inline.directory / "events.jsonl").read_bytes().splitlines())
+    scenario = fedsim.load_scenario(SCENARIO, SHORT)
+    with pytest.raises(BombError):
+        fedsim.run(scenario, tmp_path / "run", instruments=[Bomb(2 * lines // 3)])
+    fedsim.resume(tmp_path / "run", report=False)
+    assert kills.fingerprint(tmp_path / "run") == kills.fingerprint(inline.directory)
+    assert verify(tmp_path / "run").findings == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method.name": "flexlora", "method.options": "{}"}, "server.delivery: the method flexlora needs"),
+        ({"method.name": "flexlora", "method.options": "null"}, "server.delivery: the method flexlora needs"),
         ({"method.options": "{overflow: skip}"}, "set method.options.overflow to break"),
         (
-            {"method.name": "flexlora", "method.options": "{}", "server.delivery": "planned"},
+            {"method.name": "flexlora", "method.options": "null", "server.delivery": "planned"},
             "server.upload: the method flexlora needs whole",
         ),
         (
