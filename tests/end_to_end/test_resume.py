@@ -338,7 +338,13 @@ def test_an_interrupt_says_how_to_go_on(tmp_path):
         str(directory),
         *sets,
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=kills.SCENARIO.parents[1])
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=kills.SCENARIO.parents[1],
+        preexec_fn=heeding_interrupts,  # noqa: PLW1509 - no threads yet in the child, one call
+    )
     give_up_at_s = time.monotonic() + 600  # a busy machine takes minutes to import PyTorch
     index = directory / "journal" / "index.jsonl"
     while not (index.exists() and index.stat().st_size) and time.monotonic() < give_up_at_s:
@@ -351,6 +357,11 @@ def test_an_interrupt_says_how_to_go_on(tmp_path):
     assert errors == f"to go on: fedsim run --resume {directory}\n"
     with pytest.raises(BombError):
         fedsim.resume(directory, instruments=[Bomb(100)])
+
+
+def heeding_interrupts():
+    """A shell that starts the tests in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def killed_runs(tmp_path, reference, count, seed, **changes):
