@@ -271,7 +271,7 @@ class Audit:
     def _downloaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight, unused = self._flights[fields["assignment"]], fields.get("unused_bytes", 0)
         flight.bytes_down, flight.unused_bytes = fields["bytes"], unused
-        if self.prices is not None and not 0 <= unused < self.prices.down_bytes.max():
+        if self.prices is not None and not 0 <= unused < max(self.prices.down_bytes.max(), 1):
             yield f"assignment {fields['assignment']} was cut {unused} bytes into a column"
 
     def _uploaded(self, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -343,7 +343,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=kills.SCENARIO.parents[1],
-        preexec_fn=heeding_interrupts,  # noqa: PLW1509 - no threads yet in the child, one call
+        preexec_fn=kills.heed_interrupts,  # noqa: PLW1509 - one call, no threads
     )
     give_up_at_s = time.monotonic() + 600  # a busy machine takes minutes to import PyTorch
     index = directory / "journal" / "index.jsonl"
@@ -357,11 +357,6 @@ def test_an_interrupt_says_how_to_go_on(tmp_path):
     assert errors == f"to go on: fedsim run --resume {directory}\n"
     with pytest.raises(BombError):
         fedsim.resume(directory, instruments=[Bomb(100)])
-
-
-def heeding_interrupts():
-    """A shell that starts the tests in the background has its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def killed_runs(tmp_path, reference, count, seed, **changes):
