@@ -146,6 +146,19 @@ class Browser:
                 **(text if kind == "keyDown" else {}),
             )
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the mouse at one place of the window, move it to another, and let go."""
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        for kind, (x, y) in (
+            ("mouseMoved", start),
+            ("mousePressed", start),
+            ("mouseMoved", middle),
+            ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):
+            button = {} if kind == "mouseMoved" and (x, y) == start else {"button": "left", "buttons": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, clickCount=1, **button)
+
     def screenshot(self, path: Path, *, whole: bool = False) -> Path:
         """Write a PNG of the window, or of the whole page."""
         told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -3,7 +3,8 @@
 The convention, for whoever writes documentation:
 
 * ``bash``: every line is a ``fedsim`` command, and the tests run it. There ``run``, ``compare`` and
-  ``check --preview`` get the stub executor, and runs that state no number of rounds get two.
+  ``check --preview`` get the stub executor, runs that state no number of rounds get two, and comparisons
+  one seed.
 * ``python``: is run too, in one namespace per page. Fragments are ``py``.
 * ``yaml``: is a scenario, or sections of one, and must load. A first line ``# some/file.yaml`` names the file
   that it is written to.
@@ -65,4 +66,7 @@ def shortened(words: list[str]) -> list[str]:
     if "--workers" in words and words[0] == "run":
         place = words.index("--workers")
         words = words[:place] + words[place + 2 :]
+    if "--seeds" in words:
+        place = words.index("--seeds")
+        words = [*words[:place], "--seeds", "0", *words[place + 2 :]]
     return ["stub" if word == "workers" else word for word in words] + more

@@ -28,7 +28,13 @@ REQUIRED = (
     "pyarrow",
     "plotly",
 )
-EXTRAS = {"ray": "pip install 'fedsim-lora[ray]'"}
+# Package -> extra that installs it, what it is for.
+EXTRAS = {
+    "gguf": ("gguf", "base models in .gguf files"),
+    "bitsandbytes": ("quantize", "a base in 8 or 4 bit on a GPU"),
+    "matplotlib": ("plot", "traces drawn as PNG"),
+    "mkdocs": ("docs", "the documentation site"),
+}
 COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 MIN_DISK_BYTES = 2e9
 GIGA = 1e9
@@ -111,10 +117,12 @@ def _extras() -> list[Finding]:
     from importlib.metadata import version  # noqa: PLC0415 - keeps help fast
 
     return [
-        Finding(f"extra {name}", "ok", version(name))
+        Finding(f"extra {extra}", "ok", f"{name} {version(name)}, for {purpose}")
         if find_spec(name) is not None
-        else Finding(f"extra {name}", "note", f"not installed; nothing needs it yet, {command}")
-        for name, command in EXTRAS.items()
+        else Finding(
+            f"extra {extra}", "note", f"not installed; for {purpose}: pip install 'fedsim-lora[{extra}]'"
+        )
+        for name, (extra, purpose) in EXTRAS.items()
     ]
 
 

@@ -69,6 +69,17 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("fedsim models llama-3.2-1b --rank 16", "bytes and memory of one"),
     ),
     "shards": (("fedsim shards scenarios/skewed_edge.yaml", "who holds what"),),
+    "export": (
+        ("fedsim export runs/skewed-edge-s0-001 --out my-adapter", "the adapter, with its model card"),
+        ("fedsim export runs/skewed-edge-s0-001 --merge --out my-model", "a whole model, without PEFT"),
+    ),
+    "eval": (
+        ("fedsim eval runs/skewed-edge-s0-001 --with-base", "as the run measured, and its base beside it"),
+        (
+            "fedsim eval runs/skewed-edge-s0-001/adapter --task embedded --examples 32 --json",
+            "any PEFT adapter, for programs",
+        ),
+    ),
     "traces import": (
         (
             "fedsim traces import mahimahi my-uplink.mahi --out traces/mine",

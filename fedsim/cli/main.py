@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from fedsim.cli.adapters import evaluate, export
 from fedsim.cli.compare import compare
 from fedsim.cli.doctor import doctor
 from fedsim.cli.examples import exit_codes, shown
@@ -46,6 +47,8 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "verify": verify,
     "models": models,
     "shards": shards,
+    "export": export,
+    "eval": evaluate,
 }
 
 app = typer.Typer(

@@ -14,7 +14,18 @@ from fedsim.experiment.report.sentences import reason_in_words
 from fedsim.experiment.scenario import Scenario
 from fedsim.units import format_bytes, format_seconds
 
-COLUMNS = ("class", "devices", "asked", "aggregated", "dropped", "timed out", "late", "received", "trained")
+COLUMNS = (
+    "class",
+    "devices",
+    "asked",
+    "aggregated",
+    "dropped",
+    "timed out",
+    "late",
+    "other",
+    "received",
+    "trained",
+)
 
 
 def told(dry: Scenario, real: Scenario, *, as_json: bool) -> str:
@@ -100,7 +111,8 @@ def _classes(found: Preview) -> list[tuple[object, ...]]:
         ends = Counter(mine["outcome"].dropna())
         counts = [ends[name] for name in ("aggregated", "dropped", "timed_out", "late")]
         ranks = [_mean(mine["mean_total"]), _mean(mine["mean_trained"])]
-        rows.append((str(seen["class"]), int(seen["devices"]), len(mine), *counts, *ranks))
+        other = len(mine) - sum(counts)
+        rows.append((str(seen["class"]), int(seen["devices"]), len(mine), *counts, other, *ranks))
     return rows
 
 

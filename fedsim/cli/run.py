@@ -128,9 +128,10 @@ def closing_lines(result: "Result") -> list[str]:
     """Say what came of a run: what ended it, what it cost, what it brought, where the record lies."""
     tally = result.tally
     losses = [f"{row['loss']:.4f}" for row in result.evaluations if isinstance(row.get("loss"), float)]
+    rounds = f"{tally.rounds} round{'' if tally.rounds == 1 else 's'}"
     rows = {
         "ended": result.reason,
-        "virtual time": f"{format_seconds(result.virtual_s)}, {tally.rounds} rounds",
+        "virtual time": f"{format_seconds(result.virtual_s)}, {rounds}",
         "loss": f"{losses[0]} -> {losses[-1]}" if losses else "not measured: nothing was trained",
         "assignments": ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items())),
         "updates from": ", ".join(f"{name} {count}" for name, count in sorted(tally.by_class.items())),

@@ -14,6 +14,7 @@ from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
+from fedsim.experiment.tracking import check_trackers
 from fedsim.experiment.trust import FaultyFleet, faulty_clients, trust_caveats, version_guard
 from fedsim.learn.data import Task
 from fedsim.learn.evaluate import GlobalEvaluator
@@ -21,7 +22,7 @@ from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
-from fedsim.learn.model import LoadedModel, ModelOptions, load_model, model_shape
+from fedsim.learn.model import LoadedModel, ModelOptions, check_length, load_model, model_shape
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
@@ -119,10 +120,12 @@ def build(scenario: Scenario) -> Experiment:
         InputError: If a trace, a model, a data set or an option is wrong.
     """
     torch.set_num_threads(1)  # results must not depend on how many cores there are
+    check_trackers(scenario.track)
     seeds = Seeds(scenario.seed)
     method = method_of(scenario)
     population = build_population(scenario)
-    loaded = load_model(scenario.model.base, scenario.model.device, _model_options(scenario))
+    loaded = load_model(scenario.model.base, scenario.model.device, model_options(scenario))
+    check_length(loaded, scenario.task.max_length)
     shape = model_shape(loaded, scenario.model.targets)
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = method.charge(_prices(scenario, priced))
@@ -156,7 +159,8 @@ def build(scenario: Scenario) -> Experiment:
     )
 
 
-def _model_options(scenario: Scenario) -> ModelOptions:
+def model_options(scenario: Scenario) -> ModelOptions:
+    """How the base is held."""
     model = scenario.model
     return ModelOptions(model.dtype, model.quantize, model.gradient_checkpointing, model.attention)
 
@@ -248,7 +252,7 @@ def _real_work(
     if scenario.executor.kind == "workers":
         shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
         setup = WorkerSetup(
-            scenario.model.base, scenario.model.device, layers, task, settings, _model_options(scenario)
+            scenario.model.base, scenario.model.device, layers, task, settings, model_options(scenario)
         )
         executor = WorkerExecutor(store, setup, scenario.executor.workers)
     else:

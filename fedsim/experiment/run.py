@@ -13,6 +13,7 @@ from fedsim.experiment.fairness import Fairness
 from fedsim.experiment.journaled import journaling
 from fedsim.experiment.load import refuse_links
 from fedsim.experiment.manifest import manifest
+from fedsim.experiment.model_card import write_card
 from fedsim.experiment.privacy import PrivacyMeter
 from fedsim.experiment.record import (
     ADAPTER,
@@ -29,6 +30,7 @@ from fedsim.experiment.report.write import attempt_report
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.scenario import Scenario, load_scenario
 from fedsim.experiment.seal import sealed
+from fedsim.experiment.tracking import tracking
 from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
@@ -198,16 +200,17 @@ async def _carry_out(
     fairness = Fairness(experiment.population.class_names, experiment.population.class_index)
     meter = _privacy_meter(experiment)
     watching: list[Instrument] = [utilisation, fairness, *([] if meter is None else [meter]), *instruments]
-    with journaling(experiment, directory) as kept:
+    with journaling(experiment, directory) as kept, tracking(experiment.scenario, directory) as trackers:
         recorder = Recorder(directory, experiment.figures, resume=site.resumed)
         if started is not None:
             started(directory)
         try:
-            reason, virtual_s = await simulate(kept, [recorder, *watching])
+            reason, virtual_s = await simulate(kept, [recorder, *watching, *trackers])
         finally:
             recorder.close()
         with storing(directory / ADAPTER):
             kept.export(directory / ADAPTER)
+            write_card(directory, recorder.evaluations, recorder.record_hash)
     result = Result(
         directory=directory,
         reason=reason,

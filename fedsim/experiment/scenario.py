@@ -30,6 +30,7 @@ from fedsim.experiment.sections import (
     MethodSection,
     Section,
     StopSection,
+    Trackers,
     TrainingSection,
     Word,
 )
@@ -51,7 +52,7 @@ PATH_KEYS = (
 )
 NAME_OR_PATH = ("model.base", "fleet.recipe")
 
-OFF_THE_RECORD = ("executor", "journal")
+OFF_THE_RECORD = ("executor", "journal", "track")
 """Sections on which the record does not depend, the stub excepted."""
 
 
@@ -76,6 +77,7 @@ class Scenario(Section):
         journal: What is kept for a resume.
         privacy: What no version may show of a single client; nothing is hidden where None.
         faults: Clients that send something else than what they trained; there are none where None.
+        track: Who else is told figures while the run goes on.
     """
 
     name: Word
@@ -95,6 +97,7 @@ class Scenario(Section):
     journal: JournalSection = JournalSection()
     privacy: PrivacySection | None = None
     faults: FaultsSection | None = None
+    track: Trackers = ()
 
     _directory: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default=Source({}, {(): "scenario"}))

@@ -7,7 +7,7 @@ Nothing here acts; `fedsim.experiment.build` turns sections into objects.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -329,3 +329,17 @@ class JournalSection(Section):
     """
 
     keep: Count = 2
+
+
+def _read_trackers(value: object) -> object:
+    """Accept a list of known trackers, each once; YAML has no tuples."""
+    names = list(value) if isinstance(value, list | tuple) else [""]
+    if len(set(map(str, names))) < len(names) or any(name not in get_args(TrackerName) for name in names):
+        raise ValueError(
+            f"expected a list of {', '.join(get_args(TrackerName))}, each once, got {show(value)}"
+        )
+    return tuple(names)
+
+
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+Trackers = Annotated[tuple[TrackerName, ...], BeforeValidator(_read_trackers)]

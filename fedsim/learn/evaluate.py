@@ -39,13 +39,12 @@ class EvaluationSettings:
     stop: tuple[str, ...] = ()
 
 
-class GlobalEvaluator:
-    """Measures stored versions on held-out examples, always the same ones.
+class AdapterEvaluator:
+    """Measures adapters on held-out examples, always the same ones.
 
     Args:
         loaded: Base model and tokenizer.
-        slot: Where the global adapter is loaded, frozen and in full.
-        store: The versions.
+        slot: Where an adapter is loaded, frozen and in full.
         held_out: Examples that no client holds.
         settings: How to measure.
         clients: Examples of the clients whose losses are measured one by one; none where empty.
@@ -55,14 +54,12 @@ class GlobalEvaluator:
         self,
         loaded: LoadedModel,
         slot: AdapterSlot,
-        store: VersionStore,
         held_out: Sequence[Example],
         settings: EvaluationSettings,
         clients: Sequence[Sequence[Example]] = (),
     ) -> None:
         self._loaded = loaded
         self._slot = slot
-        self._store = store
         self._settings = settings
         self._encoded = self._by_length(held_out)
         self._clients = [self._by_length(examples) for examples in clients]
@@ -73,10 +70,6 @@ class GlobalEvaluator:
         distinct = list({example.prompt: example for example in reversed(held_out)}.values())[::-1]
         step = max(1, len(distinct) // max(1, settings.generated))
         self._sample = tuple(distinct[::step][: settings.generated])
-
-    async def evaluate(self, version: int) -> Evaluation:
-        """Measure a stored version."""
-        return await asyncio.to_thread(self.measure, version, self._store.export(version))
 
     def measure(self, version: int, adapter: Adapter) -> Evaluation:
         """Measure an adapter under this version number."""
@@ -182,6 +175,35 @@ class GlobalEvaluator:
         """Longest prompt that leaves the model positions to answer in; longer ones lose their beginning."""
         positions = getattr(self._loaded.model.config, "max_position_embeddings", None)
         return sys.maxsize if positions is None else max(1, positions - self._settings.max_new_tokens)
+
+
+class GlobalEvaluator(AdapterEvaluator):
+    """Measures stored versions.
+
+    Args:
+        loaded: Base model and tokenizer.
+        slot: Where the global adapter is loaded, frozen and in full.
+        store: The versions.
+        held_out: Examples that no client holds.
+        settings: How to measure.
+        clients: Examples of the clients whose losses are measured one by one; none where empty.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        slot: AdapterSlot,
+        store: VersionStore,
+        held_out: Sequence[Example],
+        settings: EvaluationSettings,
+        clients: Sequence[Sequence[Example]] = (),
+    ) -> None:
+        super().__init__(loaded, slot, held_out, settings, clients)
+        self._store = store
+
+    async def evaluate(self, version: int) -> Evaluation:
+        """Measure a stored version."""
+        return await asyncio.to_thread(self.measure, version, self._store.export(version))
 
 
 def before(text: str, stops: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -137,16 +137,13 @@ class AdapterSlot:
             )
         parameters: dict[str, tuple[Tensor, Tensor]] = {}
         for name, layer in self._layers.items():
-            device = layer.get_base_layer().weight.device
+            weight = layer.get_base_layer().weight
             if name in prefix and prefix[name].rank:
-                a, b = (
-                    _Trained(_copy(prefix[name].lora_a, device)),
-                    _Trained(_copy(prefix[name].lora_b, device)),
-                )
+                a, b = (_Trained(_like(weight, factor)) for factor in _pair(prefix[name]))
                 _install(layer, _PREFIX, a, b, scaling.get(name, 1.0))
                 parameters[name] = (a.weight, b.weight)
-            _freeze(layer, _TAIL, tail.get(name), gate * scaling.get(name, 1.0), device)
-            _freeze(layer, _MERGED, merged.get(name), 1.0, device)
+            _freeze(layer, _TAIL, tail.get(name), gate * scaling.get(name, 1.0))
+            _freeze(layer, _MERGED, merged.get(name), 1.0)
         return parameters
 
     def _clear(self) -> None:
@@ -162,23 +159,31 @@ def _install(layer: Any, name: str, a: nn.Module, b: nn.Module, scaling: float) 
     layer.scaling[name] = scaling
 
 
-def _freeze(layer: Any, name: str, factors: Factors | None, scaling: float, device: torch.device) -> None:
+def _freeze(layer: Any, name: str, factors: Factors | None, scaling: float) -> None:
     """Install frozen factors, unless they would add nothing."""
     if factors is not None and factors.rank and scaling:
-        a, b = _Frozen(_copy(factors.lora_a, device)), _Frozen(_copy(factors.lora_b, device))
+        weight = layer.get_base_layer().weight
+        a, b = (_Frozen(_like(weight, factor)) for factor in _pair(factors))
         _install(layer, name, a, b, scaling)
 
 
-def _copy(weight: Tensor, device: torch.device) -> Tensor:
-    return weight.detach().to(device=device, dtype=torch.float32, copy=True)
+def _pair(factors: Factors) -> tuple[Tensor, Tensor]:
+    return factors.lora_a, factors.lora_b
+
+
+def _like(base: Tensor, factor: Tensor) -> Tensor:
+    """Copy a factor to where the base is: in float32, whatever the base; in float64 where that is."""
+    dtype = torch.promote_types(base.dtype, torch.float32)
+    return factor.detach().to(device=base.device, dtype=dtype, copy=True)
+
+
+def _copy(weight: Tensor) -> Tensor:
+    return weight.detach().to(device="cpu", dtype=torch.float32, copy=True)
 
 
 def factors_of(parameters: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Factors]:
     """Copy trained parameters out of the slot, to the main memory."""
-    return {
-        name: Factors(lora_a=_copy(a, torch.device("cpu")), lora_b=_copy(b, torch.device("cpu")))
-        for name, (a, b) in parameters.items()
-    }
+    return {name: Factors(lora_a=_copy(a), lora_b=_copy(b)) for name, (a, b) in parameters.items()}
 
 
 def export_adapter(adapter: Adapter, directory: Path, base_name: str) -> None:
@@ -336,3 +341,23 @@ def _scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:
             alpha = value
             break
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def merged_model(model: Any, directory: Path) -> Any:
+    """Add an adapter to the weights of its base, by PEFT.
+
+    Args:
+        model: The base, without adapters and not quantised; it is changed.
+        directory: The adapter, in PEFT's format.
+
+    Returns:
+        The base with other weights, without any trace of PEFT.
+
+    Raises:
+        ModelError: If the adapter is not whole, or belongs to another model.
+    """
+    names = {name for name, _ in model.named_modules()}
+    missing = sorted(set(import_adapter(directory)) - names)
+    if missing:
+        raise ModelError(f"{directory}: the base model has no layer {missing[0]}; name the right one")
+    return PeftModel.from_pretrained(model, str(directory)).merge_and_unload()

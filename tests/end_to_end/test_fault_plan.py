@@ -144,6 +144,7 @@ def test_a_fault_of_one_client(whole, tmp_path, faults, capsys, name, policy):
     assert verify(tmp_path / "run").findings == []
 
 
+@pytest.mark.slow
 def test_a_slow_worker_and_a_clock_that_jumps_change_nothing(whole, tmp_path, faults, monkeypatch):
     faults({0: slow, 2: slow})
     jumps = itertools.cycle((0.0, 7200.0, -86400.0))

@@ -134,6 +134,23 @@ def test_the_page_of_a_comparison_is_drawn(browser, tmp_path, size):
             (directory / "manifest.json").write_text(json.dumps({**manifest, "seed": seed}))
             runs[name].append(directory)
     look(browser, write_comparison(tmp_path / "out", runs), size)
+    if size == LAPTOP:
+        zoom_by_dragging(browser, "document.querySelector('.plot')")
+
+
+def zoom_by_dragging(browser, plot):
+    """Drag over the middle of a figure: its axis must show less than before."""
+    browser.evaluate(f"{plot}.scrollIntoView({{block: 'center'}})")
+    before = browser.evaluate(f"{plot}._fullLayout.xaxis.range")
+    box = browser.evaluate(
+        f"(({{x, y, width, height}}) => [x, y, width, height])({plot}.getBoundingClientRect())"
+    )
+    row = box[1] + box[3] / 2
+    browser.drag((box[0] + 0.4 * box[2], row), (box[0] + 0.7 * box[2], row))
+    browser.wait_for(f"{plot}._fullLayout.xaxis.range[0] > {before[0]}")
+    after = browser.evaluate(f"{plot}._fullLayout.xaxis.range")
+    assert after[1] - after[0] < 0.6 * (before[1] - before[0])
+    assert browser.complaints == []
 
 
 def test_a_parser_that_is_not_ours_reads_the_timeline(browser, run, tmp_path):

@@ -44,7 +44,7 @@ def defences(directory):
 @pytest.mark.parametrize(
     "changes",
     [
-        QUICK,
+        pytest.param(QUICK, marks=pytest.mark.slow),
         pytest.param(
             PRIVATE,
             marks=pytest.mark.skipif(

@@ -91,7 +91,7 @@ def _told(directory):
         teller = Teller()
         for line in read_events(record):
             teller.tell(line)
-        list(biography(read_events(record), "phone-mid-016"))
+        list(biography(read_events(record), "0"))
 
 
 def _journal(directory):

@@ -225,11 +225,17 @@ def _provenance(arms: Sequence[Arm]) -> Section:
         for run in arm.runs
     ]
     body = table_html(pd.DataFrame(rows), "Runs", words=True)
-    hashes = {
-        (Path(path).name, sha256)
+    facts = {
+        (Path(path).name, str(_source(run, path).get("licence") or "not stated"), sha256)
         for arm in arms
         for run in arm.runs
         for path, sha256 in run.manifest.get("traces", {}).items()
     }
-    traces = pd.DataFrame(sorted(hashes), columns=["trace", "sha256"])
+    traces = pd.DataFrame(sorted(facts), columns=["trace", "licence", "sha256"])
     return Section("provenance", "Runs and provenance", body + table_html(traces, "Traces", words=True))
+
+
+def _source(run: Run, path: str) -> Mapping[str, object]:
+    """What the sidecar of a trace says of it."""
+    found: Mapping[str, object] = run.manifest.get("trace_sources", {}).get(path, {})
+    return found

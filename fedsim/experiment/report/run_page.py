@@ -158,7 +158,9 @@ def _ranks(run: Run) -> Section:
         intro = table_html(shown, caption)
     changes = Counter(run.replans["reason"]) if len(run.replans) else Counter()
     told = ", ".join(f"{count} by {reason}" for reason, count in changes.most_common())
-    words = f"Plans were changed {len(run.replans)} times: {told}." if told else "No plan was changed."
+    words = (
+        f"Changes of plans while clients waited or downloaded: {told}." if told else "No plan was changed."
+    )
     intro += f"<p>{text(words)}</p>"
     body = intro + figures_html(figures, priced_caveat(run.manifest))
     return Section("ranks", "Ranks, budgets and the adapter", body, figures)
