@@ -1,5 +1,6 @@
 """Trackers: both axes, nothing outside the run's folder, a clear word where a package is missing."""
 
+import re
 import struct
 import types
 
