@@ -363,11 +363,12 @@ class JournalSection(Section):
 
 def _read_trackers(value: object) -> object:
     """Accept a list of known trackers, each once; YAML has no tuples."""
-    names = list(value) if isinstance(value, list | tuple) else [""]
-    if len(set(map(str, names))) < len(names) or any(name not in get_args(TrackerName) for name in names):
-        raise ValueError(
-            f"expected a list of {', '.join(get_args(TrackerName))}, each once, got {show(value)}"
-        )
+    names = list(value) if isinstance(value, list | tuple) else []
+    known = get_args(TrackerName)
+    is_once = isinstance(value, list | tuple) and len(set(map(str, names))) == len(names)
+    if not is_once or any(name not in known for name in names):
+        found = ", ".join(map(show, names)) or show(value)
+        raise ValueError(f"expected a list of {', '.join(known)}, each once, got {found}")
     return tuple(names)
 
 
