@@ -3,9 +3,8 @@
 python -m benchmarks.events [--populations 10000,100000,1000000] [--assignments N] [--repeats N] [--record]
 
 The stub executor under buffered pacing: `scenarios/million_phones.yaml` at several sizes of its fleet,
-stopped after so many assignments. Building the fleet is not counted. Each size runs in a process of
-its own, since a peak of memory never falls again. With `--record` every line is written to
-disk; without it, only counted.
+stopped after so many assignments. Building the fleet is not counted. Each size runs in a process of its own,
+since a peak of memory never falls again. Lines are counted; with `--record` the scenario's record is written.
 """
 
 import argparse
@@ -41,7 +40,7 @@ def one(population: int, assignments: int, *, record: bool, overrides: dict[str,
     built_s = time.perf_counter() - began
     gc.collect()
     with tempfile.TemporaryDirectory() as directory:
-        watcher = Recorder(Path(directory), made.figures) if record else Tally()
+        watcher = Recorder(Path(directory), made.figures, lines=scenario.record.lines) if record else Tally()
         began, cpu_began = time.perf_counter(), time.process_time()
         _, virtual_s = asyncio.run(simulate(made, [watcher]))
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
@@ -89,10 +88,7 @@ def main() -> None:
         return
     sizes = [int(size) for size in options.populations.split(",")]
     rows = [in_a_process(size, options) for _ in range(options.repeats) for size in sizes]
-    print(
-        f"{'devices':>9}{'assignments':>13}{'per cpu-s':>11}{'us each':>9}"
-        f"{'wall s':>8}{'peak MB':>9}{'build s':>9}"
-    )
+    print("  devices  assignments  per cpu-s  us each  wall s  peak MB  build s")
     medians = []
     for size in sizes:
         own = [row for row in rows if row["population"] == size]

@@ -24,7 +24,7 @@ class Seeds:
 
     def seed(self, *path: str | int) -> int:
         """Return the 63-bit seed of the stream with this name."""
-        name = "/".join(f"{type(part).__name__}:{part}" for part in (self.root, *path))
+        name = "/".join([f"{type(part).__name__}:{part}" for part in (self.root, *path)])
         return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
     def generator(self, *path: str | int) -> np.random.Generator:

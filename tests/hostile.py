@@ -143,7 +143,7 @@ def reworded(data, rng):
     at = rng.randrange(len(lines))
     try:
         value = json.loads(lines[at])
-    except ValueError:
+    except (ValueError, RecursionError):
         return data
     lines[at] = json.dumps(_reworded(value, rng)).encode()
     return b"\n".join(lines)

@@ -88,3 +88,8 @@ def fingerprint(directory):
     hashes = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in files}
     assert summary["record_sha256"] == hashes["events.jsonl"]
     return hashes
+
+
+def heed_interrupts():
+    """A shell that starts the tests in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

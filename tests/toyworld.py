@@ -13,6 +13,7 @@ from fedsim.sim.executor import Combined
 from fedsim.sim.fleet import Reporter
 from fedsim.sim.recording import Scribe
 from fedsim.sim.server import Driver, DriverConfig, RealWork
+from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.stub import StubEvaluator, StubExecutor
 from fedsim.sim.timeline import Timeline
 from fedsim.world.availability import Availability
@@ -109,7 +110,7 @@ class Played:
     reason: str
 
 
-def play(devices, pacing, *, rounds=None, hours=None, select=None, executor=None, **changes):
+def play(devices, pacing, *, rounds=None, hours=None, select=None, executor=None, shared=None, **changes):
     """Run a fleet to its end."""
     config = {
         "method": ToyMethod(cap=1),
@@ -128,15 +129,16 @@ def play(devices, pacing, *, rounds=None, hours=None, select=None, executor=None
     }
     population = ToyPopulation(devices) if isinstance(devices, list) else devices
     server = Server(ServerConfig(**(config | changes)))
-    lines, aggregator = Lines(), ToyAggregator()
+    lines, aggregator, timeline = Lines(), ToyAggregator(), Timeline()
     driver = Driver(
-        timeline=Timeline(),
+        timeline=timeline,
         server=server,
         reporter=Reporter(population, lambda client: 10 + client),
         prices=config["prices"],
         work=RealWork(executor or StubExecutor(), aggregator, StubEvaluator()),
         scribe=Scribe([lines]),
         config=DriverConfig("drop", 60.0, None if hours is None else 3600.0 * hours),
+        links=None if shared is None else SharedLinks(timeline.clock, *shared),
     )
     reason = asyncio.run(driver.run())
     return Played(lines, aggregator, server, reason)

@@ -14,6 +14,7 @@ from fedsim.experiment.guard import GuardedEvaluator, GuardedExecutor
 from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
+from fedsim.experiment.shared import shared_capacity
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
 from fedsim.experiment.tracking import check_trackers
 from fedsim.experiment.trust import FaultyFleet, faulty_clients, trust_caveats, version_guard
@@ -34,6 +35,7 @@ from fedsim.method.server import Server
 from fedsim.seeds import Seeds
 from fedsim.sim.fleet import OracleWindow, Reporter
 from fedsim.sim.server import DriverConfig, RealWork
+from fedsim.sim.sharing import Direction, SharedCapacity
 from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
 from fedsim.world.catalogue import stands_for
 from fedsim.world.cost import Prices, Workload, roofline
@@ -71,6 +73,7 @@ class Experiment:
         reporter: Turns devices into reports.
         work: Executor, aggregator and evaluator.
         driver_config: How the world treats clients.
+        shared: What devices share in each direction.
         export: Writes the newest global adapter to a directory.
         close: Ends worker processes.
         engine: What trains and what holds the versions; None where nothing is trained.
@@ -89,6 +92,7 @@ class Experiment:
     reporter: Reporter
     work: RealWork
     driver_config: DriverConfig
+    shared: Mapping[Direction, SharedCapacity]
     export: Callable[[Path], None]
     close: Callable[[], Awaitable[None]]
     engine: Engine | None
@@ -152,6 +156,7 @@ def build(scenario: Scenario) -> Experiment:
         reporter=reporter,
         work=work,
         driver_config=_driver_config(scenario),
+        shared=shared_capacity(scenario, population),
         export=export,
         close=close,
         engine=engine,
@@ -216,6 +221,7 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         deferred=scenario.training.deferred,
         on_memory_drop=scenario.fleet.on_memory_drop,
         partial_upload=scenario.server.upload == "progressive",
+        watches_presence=scenario.record.lines == "all",
     )
 
 

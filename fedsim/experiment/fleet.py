@@ -6,9 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedsim.errors import TraceError
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.sections import FleetSection
+from fedsim.seeds import Seeds, mix
 from fedsim.world.eligibility import Eligibility
 from fedsim.world.energy import EnergyTable, fleet_power
 from fedsim.world.formats.availability import read_availability
@@ -59,14 +62,29 @@ def build_population(scenario: Scenario) -> Population:
         if fleet.devices is None or fleet.bandwidth is None:
             raise scenario.error("fleet.devices", "required, or fleet.recipe")
         files = _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state, fleet.energy)
-        return _load(scenario, files)
+        return _in_cells(scenario, _load(scenario, files))
     with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
         shown = f"recipe {Path(fleet.recipe).name}: "
         try:
             files = _made(fleet, scenario.seed, Path(folder))
-            return _renamed(_load(scenario, files), f"{folder}/", shown)
+            return _in_cells(scenario, _renamed(_load(scenario, files), f"{folder}/", shown))
         except TraceError as error:
             raise TraceError(str(error).replace(f"{folder}/", shown)) from None
+
+
+def _in_cells(scenario: Scenario, population: Population) -> Population:
+    """Deal the devices to cells where the scenario counts them, and check that there are any."""
+    cells = scenario.fleet.cells
+    if cells is None:
+        return population
+    if cells.count is None:
+        if population.cell is None:
+            raise scenario.error("fleet.cells.count", "required: the device file has no column cell_id")
+        return population
+    if population.cell is not None:
+        raise scenario.error("fleet.cells.count", "the device file names cells by cell_id; leave count out")
+    drawn = mix(Seeds(scenario.seed).seed("cells"), np.arange(population.num_devices))
+    return replace(population, cell=(drawn % np.uint64(cells.count)).astype(np.int32))
 
 
 def _load(scenario: Scenario, files: _Files) -> Population:

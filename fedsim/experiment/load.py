@@ -107,6 +107,21 @@ class Run(Frames):
         return {name: value for name, value in values.items() if isinstance(value, pd.DataFrame)}
 
 
+def refuse_thin(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a record that holds no assignments.
+
+    Raises:
+        InputError: If the scenario of the run keeps lines of versions alone.
+    """
+    scenario = manifest.get("scenario")
+    record = scenario.get("record") if isinstance(scenario, dict) else None
+    if isinstance(record, dict) and record.get("lines", "all") != "all":
+        raise InputError(
+            f"{directory}: the record holds lines of versions alone (record.lines: {record['lines']}), so "
+            "nothing can be said of assignments; see summary.json, or run with record.lines: all"
+        )
+
+
 def load_run(path: Path | str) -> Run:
     """Read the record of a run.
 
@@ -123,6 +138,7 @@ def load_run(path: Path | str) -> Run:
 
 def _load(directory: Path) -> Run:
     manifest = read_json(directory / MANIFEST)
+    refuse_thin(directory, manifest)
     prices = prices_of(manifest)
     frames = tabulate(read_events(directory / EVENTS), prices)
     summary_path = directory / SUMMARY

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import cast
+from typing import Literal, cast
 
 from fedsim.errors import InputError, StorageError
 
@@ -21,6 +21,10 @@ METRICS = "metrics.csv"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 ADAPTER = "adapter"
+
+RecordLines = Literal["all", "versions"]
+OF_VERSIONS = frozenset({"fleet", "aggregated", "measured", "round_closed", "evaluated", "stopped"})
+"""Events that are not about one assignment or one device."""
 
 METRIC_COLUMNS = (
     "version",
@@ -281,10 +285,19 @@ class Recorder:
         directory: Where to write; there, and without a record unless one is gone on with.
         resume: Whether there may be a record already. Its lines must come again, one by one; a torn last line
             is dropped, and what follows is appended.
+        lines: Whether every line is written, or those that concern whole versions.
         figures: Names of measured figures that get a column in the metrics: means since the row before.
     """
 
-    def __init__(self, directory: Path, figures: Sequence[str] = (), *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        figures: Sequence[str] = (),
+        *,
+        resume: bool = False,
+        lines: RecordLines = "all",
+    ) -> None:
+        self._keeps_all = lines == "all"
         self.directory = directory
         self._figures = tuple(figures)
         self._measured: list[Mapping[str, float | None]] = []
@@ -299,9 +312,10 @@ class Recorder:
 
     def observe(self, time_s: float, event: str, fields: Mapping[str, object]) -> None:
         """Append one line, and a row of metrics after an evaluation."""
-        line = json_line(time_s, event, fields).encode()
-        self._hash.update(line)
-        self._lines.write(line)
+        if self._keeps_all or event in OF_VERSIONS:
+            line = json_line(time_s, event, fields).encode()
+            self._hash.update(line)
+            self._lines.write(line)
         self.tally.observe(time_s, event, fields)
         if event == "measured":
             self._measured.append(cast("Mapping[str, float | None]", fields["means"]))

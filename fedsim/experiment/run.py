@@ -1,9 +1,11 @@
 """How is a scenario carried out? `run` and `arun`: build, simulate, record, and tell what came of it."""
 
 import asyncio
+import gc
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +37,11 @@ from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.recording import Scribe
 from fedsim.sim.server import Driver
+from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import Timeline
+
+YOUNG_OBJECTS = 50_000
+"""Objects that a run makes between two collections."""
 
 T = TypeVar("T")
 Started = Callable[[Path], None]
@@ -201,7 +207,8 @@ async def _carry_out(
     meter = _privacy_meter(experiment)
     watching: list[Instrument] = [utilisation, fairness, *([] if meter is None else [meter]), *instruments]
     with journaling(experiment, directory) as kept, tracking(experiment.scenario, directory) as trackers:
-        recorder = Recorder(directory, experiment.figures, resume=site.resumed)
+        lines = experiment.scenario.record.lines
+        recorder = Recorder(directory, experiment.figures, resume=site.resumed, lines=lines)
         if started is not None:
             started(directory)
         try:
@@ -224,7 +231,8 @@ async def _carry_out(
         privacy=None if meter is None else meter.summary(),
     )
     write_json(directory / SUMMARY, sealed(summary(result), directory))
-    return replace(result, report=attempt_report(directory)) if site.report else result
+    can_report = site.report and experiment.scenario.record.lines == "all"
+    return replace(result, report=attempt_report(directory)) if can_report else result
 
 
 def _privacy_meter(experiment: Experiment) -> PrivacyMeter | None:
@@ -245,6 +253,27 @@ async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) ->
     Returns:
         Why the run stopped, and the virtual time of its last event.
     """
+    with collecting_rarely():
+        return await _simulate(experiment, instruments)
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """Spare the garbage collector what was built, and whatever an assignment makes and frees by itself.
+
+    It would go through millions of live objects again and again to find next to nothing.
+    """
+    usual = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
+
+
+async def _simulate(experiment: Experiment, instruments: Sequence[Instrument]) -> tuple[str, float]:
     timeline = Timeline()
     driver = Driver(
         timeline=timeline,
@@ -254,6 +283,9 @@ async def simulate(experiment: Experiment, instruments: Sequence[Instrument]) ->
         work=experiment.work,
         scribe=Scribe(instruments),
         config=experiment.driver_config,
+        links=SharedLinks(timeline.clock, experiment.shared, experiment.population.cell)
+        if experiment.shared
+        else None,
     )
     reason = await driver.run()
     return reason, timeline.now_s

@@ -28,6 +28,7 @@ from fedsim.experiment.sections import (
     JournalSection,
     MeasureSection,
     MethodSection,
+    RecordSection,
     Section,
     StopSection,
     Trackers,
@@ -75,6 +76,7 @@ class Scenario(Section):
         measure: What else is measured.
         executor: Where training happens.
         cost: What work costs.
+        record: Which lines are written.
         journal: What is kept for a resume.
         privacy: What no version may show of a single client; nothing is hidden where None.
         faults: Clients that send something else than what they trained; there are none where None.
@@ -95,6 +97,7 @@ class Scenario(Section):
     measure: MeasureSection = MeasureSection()
     executor: ExecutorSection = ExecutorSection()
     cost: CostSection = CostSection()
+    record: RecordSection = RecordSection()
     journal: JournalSection = JournalSection()
     privacy: PrivacySection | None = None
     faults: FaultsSection | None = None
@@ -210,6 +213,9 @@ def _fleet_misfits(fleet: FleetSection, server: ServerSection) -> Iterator[tuple
         yield "fleet.on_interrupt", PAUSE_NEEDS[server.pacing]
     if fleet.recipe is None and fleet.availability is None and fleet.availability_policy != "always":
         yield "fleet.availability", "required, unless fleet.availability_policy is always"
+    cells = fleet.cells
+    if cells is not None and cells.down_mbps is None and cells.up_mbps is None:
+        yield "fleet.cells", "has no effect without down_mbps or up_mbps; give one, or leave it out"
     yield from _recipe_misfits(fleet)
     yield from _population_misfits(fleet)
 

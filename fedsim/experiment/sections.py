@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from fedsim.experiment.explain import show
+from fedsim.experiment.record import RecordLines
 from fedsim.units import EXPECTED, Quantity, parse_quantity
 from fedsim.wire import WireDtype
 
@@ -110,6 +111,21 @@ class PairingSection(Section):
     availability_bandwidth: Correlation = 0.0
 
 
+class CellsSection(Section):
+    """Cells that several devices share; within one, rates are max-min fair.
+
+    Args:
+        count: How many there are, each device in one of them by a draw; where None, devices are in those that
+            the column ``cell_id`` of the device file names.
+        down_mbps: What each carries to its devices; not shared where None.
+        up_mbps: What each carries from its devices; not shared where None.
+    """
+
+    count: Count | None = None
+    down_mbps: Positive | None = None
+    up_mbps: Positive | None = None
+
+
 class EligibilitySection(Section):
     """When a device that is there may take part: all rules that are set must hold.
 
@@ -171,6 +187,7 @@ class FleetSection(Section):
         time_zones: Hours from UTC -> share of the population; each device stays in its own where empty.
         perturb: What is changed in the fleet after it has been read.
         bandwidth_spread: Spread of the log of a factor that each device of the population gets on its rates.
+        cells: Cells that devices share; each has its link to itself where None.
         energy: Coefficients of energy per class and network; the record then tells joules per assignment. A
             recipe that makes both devices and links gives its own.
         eligibility: Who may take part at all.
@@ -201,6 +218,7 @@ class FleetSection(Section):
     time_zones: dict[Word, Annotated[float, Field(ge=0, le=1)]] = {}
     bandwidth_spread: Annotated[float, Field(ge=0, le=5)] = 0.0
     perturb: PerturbSection = PerturbSection()
+    cells: CellsSection | None = None
 
 
 class MethodSection(Section):
@@ -338,6 +356,18 @@ class MeasureSection(Section):
     drift: DriftSection | None = None
 
 
+class RecordSection(Section):
+    """What `events.jsonl` holds.
+
+    Args:
+        lines: ``all``, or ``versions``: what concerns whole versions, without a line for each assignment or
+            for devices that come and go. Summary and metrics count everything either way; there is no report
+            then, and `fedsim verify` refuses.
+    """
+
+    lines: RecordLines = "all"
+
+
 class JournalSection(Section):
     """What a run keeps so that it can be resumed; the record does not depend on it.
 
@@ -351,11 +381,12 @@ class JournalSection(Section):
 
 def _read_trackers(value: object) -> object:
     """Accept a list of known trackers, each once; YAML has no tuples."""
-    names = list(value) if isinstance(value, list | tuple) else [""]
-    if len(set(map(str, names))) < len(names) or any(name not in get_args(TrackerName) for name in names):
-        raise ValueError(
-            f"expected a list of {', '.join(get_args(TrackerName))}, each once, got {show(value)}"
-        )
+    names = list(value) if isinstance(value, list | tuple) else []
+    known = get_args(TrackerName)
+    is_once = isinstance(value, list | tuple) and len(set(map(str, names))) == len(names)
+    if not is_once or any(name not in known for name in names):
+        found = ", ".join(map(show, names)) or show(value)
+        raise ValueError(f"expected a list of {', '.join(known)}, each once, got {found}")
     return tuple(names)
 
 

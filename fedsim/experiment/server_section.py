@@ -76,6 +76,8 @@ class ServerSection(Section):
         initial_up_mbps: First guess about uploads where the class has none.
         replan: Whether a budget that moves changes plans of clients that wait or download.
         replan_threshold: Relative move of a budget that counts.
+        egress_mbps: What the server sends to all clients together; without limit where None.
+        ingress_mbps: What it receives from all together; without limit where None.
         progress_every_s: How often a downloading client reports, YAML ``progress_every``.
         delivery: Whether a plan is made for the bytes that the window should carry, or columns are streamed
             until the window closes and clients train with what has come.
@@ -102,6 +104,8 @@ class ServerSection(Section):
     initial_up_mbps: Positive = 5.0
     replan: bool = True
     replan_threshold: Positive = 0.2
+    egress_mbps: Positive | None = None
+    ingress_mbps: Positive | None = None
     progress_every_s: PositiveDuration = Field(default=10.0, alias="progress_every")
     delivery: Literal["planned", "progressive"] = "planned"
     upload: Literal["whole", "progressive"] = "whole"

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from fedsim.errors import InputError
 from fedsim.experiment.journal_index import INDEX, JOURNAL, OBJECTS, SUFFIX, read_index
-from fedsim.experiment.load import prices_of, read_events, read_json, reading
+from fedsim.experiment.load import prices_of, read_events, read_json, reading, refuse_thin
 from fedsim.experiment.record import EVENTS, MANIFEST, SUMMARY, Tally, json_line
 from fedsim.experiment.seal import broken_seals, file_hash
 from fedsim.experiment.utilisation import used_budget
@@ -66,6 +66,7 @@ def verify(directory: Path) -> Verdict:
 def _verified(directory: Path) -> Verdict:
     verdict = Verdict()
     manifest = read_json(directory / MANIFEST)
+    refuse_thin(directory, manifest)
     summary = None
     if (directory / SUMMARY).exists():
         summary = read_json(directory / SUMMARY)
@@ -270,7 +271,7 @@ class Audit:
     def _downloaded(self, fields: Mapping[str, Any]) -> Iterator[str]:
         flight, unused = self._flights[fields["assignment"]], fields.get("unused_bytes", 0)
         flight.bytes_down, flight.unused_bytes = fields["bytes"], unused
-        if self.prices is not None and not 0 <= unused < self.prices.down_bytes.max():
+        if self.prices is not None and not 0 <= unused < max(self.prices.down_bytes.max(), 1):
             yield f"assignment {fields['assignment']} was cut {unused} bytes into a column"
 
     def _uploaded(self, fields: Mapping[str, Any]) -> Iterator[str]:

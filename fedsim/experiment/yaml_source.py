@@ -142,13 +142,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f'; did you mean "{found[0]}"?' if found else ""
 
 
+def _beside(path: Path) -> str:
+    """Suggest the scenario in the same folder that is named nearly so; the ending says nothing."""
+    known = {other.stem: other for other in sorted(path.parent.glob("*.yaml"))}
+    found = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.8)
+    return f'; did you mean "{known[found[0]]}"?' if found else ""
+
+
 def _text(path: Path, name: str) -> str:
     """Read a file as UTF-8, within the size limit."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ScenarioError(f"{name}: no such file") from error
+        raise ScenarioError(f"{name}: no such file{_beside(path)}") from error
     except OSError as error:
         raise ScenarioError(f"{name}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:

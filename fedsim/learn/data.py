@@ -86,8 +86,10 @@ class EmbeddedTask:
     def num_examples(self, client: int) -> int:
         """Log-normal over clients, drawn from the client's own stream."""
         _check_client(client, self.num_clients)
-        rng = Seeds(self.seed).generator("shard_size", client)
         sigma = self.quantity_sigma
+        if sigma == 0.0:
+            return max(self.min_examples, self.mean_examples)
+        rng = Seeds(self.seed).generator("shard_size", client)
         size = self.mean_examples * math.exp(sigma * rng.standard_normal() - sigma**2 / 2)
         return max(self.min_examples, round(size))
 

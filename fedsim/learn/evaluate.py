@@ -164,6 +164,7 @@ class AdapterEvaluator:
             max_new_tokens=self._settings.max_new_tokens,
             do_sample=False,
             num_beams=1,
+            use_cache=True,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )

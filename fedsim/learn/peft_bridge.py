@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -360,4 +361,6 @@ def merged_model(model: Any, directory: Path) -> Any:
     missing = sorted(set(import_adapter(directory)) - names)
     if missing:
         raise ModelError(f"{directory}: the base model has no layer {missing[0]}; name the right one")
-    return PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks Transformers in words that will change
+        return PeftModel.from_pretrained(model, str(directory)).merge_and_unload()

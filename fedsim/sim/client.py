@@ -1,7 +1,7 @@
 """What does a device do over time? The SimPy process of one assignment: receive, train, send, leave."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import simpy
@@ -9,6 +9,7 @@ import simpy
 from fedsim.errors import SimulationError
 from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
 from fedsim.sim.delivery import Delivery, Streamed
+from fedsim.sim.sharing import Direction, Flow, SharedLinks
 from fedsim.sim.timeline import CLOSING, WORK, Clock
 from fedsim.world.cost import Prices
 from fedsim.world.device import Device
@@ -112,6 +113,9 @@ class _Job:
         memory_bytes: What the work needs; the device kills it when less is free.
         closes_at_s: When the work may end before it is done.
         least: Amount that must be done before it may.
+        wake: (instant, priority) -> event that fires then, or earlier if something is done by others' leave;
+            None for the clock's own.
+        share: Begins a transfer over links that others use too; None where there are none.
     """
 
     amount: Callable[[], float]
@@ -122,6 +126,12 @@ class _Job:
     memory_bytes: float = 0.0
     closes_at_s: float = float("inf")
     least: Callable[[], float] = lambda: 0.0
+    wake: Callable[[float, int], simpy.Event] | None = None
+    share: Callable[[], Flow | None] = lambda: None
+
+    def over(self, flow: Flow | None) -> "_Job":
+        """Return the same work where how fast it goes depends on others."""
+        return self if flow is None else replace(self, end_s=flow.end_s, done=flow.done, wake=flow.wake)
 
 
 @dataclass(slots=True)
@@ -136,6 +146,7 @@ class Client:
         on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
         report_every_s: How often a downloading client reports.
         on_memory_drop: Whether training that lacks memory is lost, or begins again with a smaller plan.
+        links: Links that devices share; None where none are.
     """
 
     clock: Clock
@@ -145,6 +156,7 @@ class Client:
     on_interrupt: Literal["drop", "pause"]
     report_every_s: float
     on_memory_drop: Literal["drop", "shrink"] = "drop"
+    links: SharedLinks | None = None
 
     def run(self) -> Steps:
         """Receive, train, send; a departure or a recall ends the trip early."""
@@ -176,6 +188,7 @@ class Client:
                 reports=True,
                 closes_at_s=trip.delivery.closes_at_s,
                 least=lambda: float(trip.delivery.least_bytes),
+                share=lambda: self._join("download"),
             )
         )
         self.desk.downloaded(trip, self.clock.now - began_s)
@@ -217,9 +230,21 @@ class Client:
 
         began_s = self._begin("upload")
         yield from self._work(
-            _Job(amount=lambda: float(size), end_s=link.transfer_end_s, done=link.bytes_between, note=note)
+            _Job(
+                amount=lambda: float(size),
+                end_s=link.transfer_end_s,
+                done=link.bytes_between,
+                note=note,
+                share=lambda: self._join("upload"),
+            )
         )
         self.desk.uploaded(trip, self.clock.now - began_s)
+
+    def _join(self, direction: Direction) -> Flow | None:
+        """Begin a transfer over shared links, if there are any."""
+        device = self.trip.device
+        link = device.downlink if direction == "download" else device.uplink
+        return None if self.links is None else self.links.join(device.index, direction, link)
 
     def _begin(self, phase: Phase) -> float:
         now_s = float(self.clock.now)
@@ -237,12 +262,18 @@ class Client:
         while True:
             start_s = float(self.clock.now)
             departure_s = self.trip.device.availability.next_departure_s(start_s)
-            finished = yield from self._stretch(job, start_s, departure_s, carried)
+            flow = job.share()
+            own = job.over(flow)
+            try:
+                finished = yield from self._stretch(own, start_s, departure_s, carried)
+            finally:
+                if flow is not None:
+                    flow.leave()
             if finished:
                 return
             if self.on_interrupt == "drop":
                 raise _LeftError("the device left")
-            carried += job.done(start_s, departure_s)
+            carried += own.done(start_s, departure_s)
             self.trip.note_progress = lambda: None
             yield from self._wait_for_return(departure_s)
 
@@ -258,11 +289,11 @@ class Client:
             closed_s = self._closed_s(job, start_s, carried)
             killed_s = self._killed_s(start_s, min(finish_s, departure_s), job.memory_bytes)
             wake_s = min(finish_s, closed_s, departure_s, killed_s, self._next_report_s(job))
-            if wake_s == float("inf"):
-                yield self.clock.event()  # nothing but a recall can end this
             is_over = wake_s in (finish_s, closed_s)
-            yield self.clock.wake_at(wake_s, WORK if is_over else CLOSING)
+            yield self._wake(job, wake_s, WORK if is_over else CLOSING)
             note()
+            if self.clock.now < wake_s:
+                continue  # over shared links: enough has been sent, sooner than foreseen
             if is_over:
                 self._conclude(job, job.amount() if wake_s == finish_s else job.least())
                 return True
@@ -283,6 +314,13 @@ class Client:
             return job.closes_at_s
         least_s = job.end_s(start_s, max(job.least() - carried, 0.0))
         return max(job.closes_at_s, least_s, float(self.clock.now), start_s + MIN_PHASE_S)
+
+    def _wake(self, job: _Job, at_s: float, priority: int) -> simpy.Event:
+        if job.wake is not None:
+            return job.wake(at_s, priority)
+        if at_s == float("inf"):
+            return self.clock.event()  # nothing but a recall can end this
+        return self.clock.wake_at(at_s, priority)
 
     def _next_report_s(self, job: _Job) -> float:
         """The next instant at which the client reports: regularly, and when its free memory changes."""

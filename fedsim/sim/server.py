@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import simpy
@@ -16,12 +16,16 @@ from fedsim.method.server import Server
 from fedsim.sim.client import Client, Trip
 from fedsim.sim.counted import as_counted
 from fedsim.sim.delivery import delivery_of
-from fedsim.sim.executor import Aggregator, Combined, Evaluator, Executor
+from fedsim.sim.driver_config import DriverConfig, RealWork
+from fedsim.sim.executor import Combined
 from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
+from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import CLOSING, Timeline, Work
 from fedsim.world.cost import Prices
+
+__all__ = ["Driver", "DriverConfig", "RealWork"]
 
 Results = Sequence[Update | TrainingFailure]
 Process = Generator[simpy.Event, Any, None]
@@ -30,36 +34,6 @@ COUNT_EVERY_S = 600.0
 """How often the devices online are counted for the record where there are too many to count at each look."""
 
 LAST = 3  # a look at the fleet and the end of the run come after everything else at their instant
-
-
-@dataclass(frozen=True, slots=True)
-class DriverConfig:
-    """How the world treats clients.
-
-    Args:
-        on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
-        report_every_s: How often a downloading client reports.
-        horizon_s: Limit of virtual time, or None.
-        deferred: Train only what is aggregated; otherwise everything that begins to train.
-        on_memory_drop: Whether training that lacks memory is lost, or begins again with a smaller plan.
-        partial_upload: Whether the server counts what has come of an interrupted upload.
-    """
-
-    on_interrupt: Literal["drop", "pause"]
-    report_every_s: float
-    horizon_s: float | None
-    deferred: bool = True
-    on_memory_drop: Literal["drop", "shrink"] = "drop"
-    partial_upload: bool = False
-
-
-@dataclass(slots=True)
-class RealWork:
-    """The three who do real work."""
-
-    executor: Executor
-    aggregator: Aggregator
-    evaluator: Evaluator
 
 
 @dataclass(slots=True)
@@ -73,6 +47,7 @@ class Driver:
     work: RealWork
     scribe: Scribe
     config: DriverConfig
+    links: SharedLinks | None = None
     trips: dict[int, Trip] = field(default_factory=dict)
     at_work: dict[int, int] = field(default_factory=dict)
     requests: dict[int, TrainRequest] = field(default_factory=dict)
@@ -141,11 +116,19 @@ class Driver:
         self.trips[assignment.id] = trip
         self.at_work[assignment.client] = assignment.id
         self.busy[assignment.client] = True
-        self.presence.watch(device)
+        if self.config.watches_presence:
+            self.presence.watch(device)
         self.scribe.dispatched(self.timeline.now_s, trip, action.budget)
         config = self.config
         client = Client(
-            clock, trip, self, self.prices, config.on_interrupt, config.report_every_s, config.on_memory_drop
+            clock,
+            trip,
+            self,
+            self.prices,
+            config.on_interrupt,
+            config.report_every_s,
+            config.on_memory_drop,
+            self.links,
         )
         trip.process = clock.process(client.run())
 

@@ -94,7 +94,16 @@ def assemble_population(
         start_s=options.start_s,
         origins=origins,
         notes=tuple(notes),
+        cell=_cells(devices),
     )
+
+
+def _cells(devices: DeviceTable) -> np.ndarray | None:
+    """Number the cells by name; None if no device names one."""
+    if not any(devices.cell_ids):
+        return None
+    names = {name: place for place, name in enumerate(sorted({name for name in devices.cell_ids if name}))}
+    return np.array([names.get(name, -1) for name in devices.cell_ids], dtype=np.int32)
 
 
 def _fail(devices: DeviceTable, row: int, column: str, expected: str, way_out: str) -> NoReturn:
@@ -112,6 +121,7 @@ def _first(devices: DeviceTable, limit: int | None) -> DeviceTable:
         numbers={name: values[:limit] for name, values in devices.numbers.items()},
         availability_ids=devices.availability_ids[:limit],
         bandwidth_ids=devices.bandwidth_ids[:limit],
+        cell_ids=devices.cell_ids[:limit],
         lines=devices.lines[:limit],
     )
 

@@ -54,6 +54,7 @@ class Population:
         notes: What the readers mended and what was assumed.
         state_shift_s: Events of each device are read this much later; None where nobody's are.
         power: Energy coefficients; None where none are given.
+        cell: Behind which shared cell each device is, -1 for none; None where nobody is behind any.
     """
 
     device_ids: tuple[str, ...]
@@ -71,6 +72,7 @@ class Population:
     notes: tuple[str, ...] = ()
     state_shift_s: np.ndarray | None = None
     power: FleetPower | None = None
+    cell: np.ndarray | None = None
     _made: list[Timetables] = field(init=False, default_factory=list, repr=False)
     _rows: dict[tuple[int, float], Availability] = field(init=False, default_factory=dict, repr=False)
     _constant: dict[float, StepTrace] = field(init=False, default_factory=dict, repr=False)

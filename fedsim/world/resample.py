@@ -123,6 +123,7 @@ def grow_population(templates: Population, tz_s: np.ndarray, growth: Growth, see
         state_row=templates.state_row[parts.machine].astype(np.int32),
         state_shift_s=_state_shift(templates, moved_s) + (own_tz - tz_s[parts.machine]).astype(np.int32),
         notes=(*templates.notes, _note(templates, growth)),
+        cell=None if templates.cell is None else templates.cell[parts.link],
     )
 
 

@@ -188,7 +188,7 @@ def test_a_worker_that_is_killed_is_replaced(whole, tmp_path, monkeypatch):
 def test_a_model_that_diverges_is_one_line(tmp_path, capsys):
     changes = {
         "faults.sends": "scaled",
-        "faults.factor": "1e18",
+        "faults.factor": "1e24",
         "faults.share": "1",
         "server.robust": "null",
     }

@@ -83,11 +83,11 @@ def test_a_run_that_crashes_ends_as_if_it_had_not(inline, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method.name": "flexlora", "method.options": "{}"}, "server.delivery: the method flexlora needs"),
+        ({"method.name": "fedhl", "method.options": "null"}, "server.delivery: the method fedhl needs"),
         ({"method.options": "{overflow: skip}"}, "set method.options.overflow to break"),
         (
-            {"method.name": "flexlora", "method.options": "{}", "server.delivery": "planned"},
-            "server.upload: the method flexlora needs whole",
+            {"method.name": "fedhl", "method.options": "null", "server.delivery": "planned"},
+            "server.upload: the method fedhl needs whole",
         ),
         (
             {"method.options": "{overflow: break, tail: returned_gated}"},

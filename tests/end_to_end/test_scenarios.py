@@ -10,16 +10,17 @@ from fedsim.cli.main import app
 from fedsim.experiment.learning_sections import EMBEDDED
 from fedsim.experiment.scenario import load_scenario
 
-SCENARIOS = sorted(
-    path
-    for path in (Path(__file__).parents[2] / "scenarios").glob("*.yaml")
+LARGE = ("million_phones",)  # minutes each
+SCENARIOS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LARGE else [])
+    for path in sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
     if load_scenario(path).model.base == EMBEDDED  # the others: test_real_models.py
-)
+]
 # The hash pins every bit of every float, which another CPU may round differently.
 OF_THIS_MACHINE = re.compile(r"^\s*(wall time|events sha256|record|report)\s.*\n", re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCENARIOS)
 def test_prints_what_stands_beside_it(path, tmp_path, write_goldens):
     beside = path.with_suffix(".out")
     if not beside.exists() and not write_goldens:

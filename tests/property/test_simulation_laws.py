@@ -17,10 +17,12 @@ from fedsim.seeds import Seeds
 from fedsim.sim.fleet import Reporter
 from fedsim.sim.recording import Scribe
 from fedsim.sim.server import Driver, DriverConfig, RealWork
+from fedsim.sim.sharing import SharedCapacity, SharedLinks
 from fedsim.sim.stub import StubAggregator, StubEvaluator, StubExecutor
 from fedsim.sim.timeline import Timeline
 from fedsim.world.load import load_population
 from fedsim.world.shape import LayerShape, ModelShape
+from fedsim.world.trace import StepTrace
 from tests import audit
 from tests.fakes import ToyMethod, toy_prices
 
@@ -86,7 +88,9 @@ class Lines:
         self.tally.observe(time_s, event, fields)
 
 
-def simulate(folder, *, jitter, pause, surplus, deferred, deadline_s, seed, way="plain", state=None):
+def simulate(
+    folder, *, jitter, pause, surplus, deferred, deadline_s, seed, way="plain", state=None, shared=None
+):
     of_server, of_driver = WAYS[way]
     population = load_population(
         folder / "devices.csv",
@@ -129,6 +133,7 @@ def simulate(folder, *, jitter, pause, surplus, deferred, deadline_s, seed, way=
         ),
         scribe=Scribe([lines]),
         config=DriverConfig("pause" if pause else "drop", 3.0, 3000.0, deferred, **of_driver),
+        links=shared and SharedLinks(timeline.clock, shared, [k % 2 for k in range(population.num_devices)]),
     )
     asyncio.run(driver.run())
     return lines, population
@@ -204,3 +209,62 @@ def check_size(event, plan, prices):
     ranks = plan["total"] if event["event"] == "downloaded" else plan["trained"]
     assert 0 <= event.get("unused_bytes", 0) < 10
     assert event["bytes"] - event.get("unused_bytes", 0) == prices.download_bytes(ranks)
+
+
+CAPACITY = st.sampled_from([40.0, 150.0, 500.0, 3000.0])
+
+
+@given(
+    world=WORLDS,
+    pause=st.booleans(),
+    surplus=st.sampled_from(["recall", "finish"]),
+    deadline_s=st.sampled_from([20.0, 77.7, 400.0]),
+    cells=st.none() | st.tuples(CAPACITY, CAPACITY),
+    common=st.none() | CAPACITY,
+    way=st.sampled_from(sorted(WAYS)),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_shared_links_keep_the_books_too(world, pause, surplus, deadline_s, cells, common, way):
+    shared = SharedCapacity(
+        tuple(map(StepTrace.constant, cells or ())), None if common is None else StepTrace.constant(common)
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_world(folder, world)
+        rules = {"pause": pause, "surplus": surplus, "deadline_s": deadline_s, "seed": 0, "way": way}
+        both = {"download": shared, "upload": shared}
+        lines, population = simulate(folder, jitter=0, deferred=True, shared=both, **rules)
+        again, _ = simulate(folder, jitter=7, deferred=False, shared=both, **rules)
+    assert again.events == lines.events
+    audit.check_order(lines.events)
+    audit.check_outcomes(lines.events)
+    audit.check_bytes(lines.events, {"bytes_down": lines.tally.bytes_down, "bytes_up": lines.tally.bytes_up})
+    check_shared(lines.events, population, cells, common)
+
+
+def check_shared(events, population, cells, common):
+    """Whole transfers fit into what their own link, their cell and the common link carried meanwhile."""
+    client = {event["assignment"]: event["client"] for event in audit.of(events, "dispatched")}
+    paused = {event["assignment"] for event in audit.of(events, "paused")}
+    for kind, link_of in (("downloaded", "downlink"), ("uploaded", "uplink")):
+        whole = [event for event in audit.of(events, kind) if event["assignment"] not in paused]
+        for event in whole:
+            began, device = event["time_s"] - event["duration_s"], client[event["assignment"]]
+            link = getattr(population.device(device), link_of)
+            slack = 1e-6 * (1.0 + event["bytes"])
+            assert event["bytes"] <= link.bytes_between(began, event["time_s"]) + slack
+            for capacity, mates in (
+                (
+                    cells and cells[device % 2],
+                    [e for e in whole if client[e["assignment"]] % 2 == device % 2],
+                ),
+                (common, whole),
+            ):
+                if capacity:
+                    inside = [
+                        e
+                        for e in mates
+                        if e["time_s"] <= event["time_s"] and e["time_s"] - e["duration_s"] >= began
+                    ]
+                    sent = sum(e["bytes"] for e in inside)
+                    assert 8.0 * sent <= capacity * event["duration_s"] + 8.0 * slack * len(inside)

@@ -22,7 +22,7 @@ RULES = {
     "bandwidth_scale": NumberRule("factor", optional=True, positive=True),
     "tz_offset_s": NumberRule("seconds", minimum=-14 * 3600.0, optional=True),
 }
-_TEXTS = ("device_class", "availability_id", "bandwidth_id")
+_TEXTS = ("device_class", "availability_id", "bandwidth_id", "cell_id")
 KNOWN = (*REQUIRED, *_TEXTS, *RULES)
 
 
@@ -53,6 +53,7 @@ def read_devices(path: Path | str, *, mode: Mode = "normal") -> DeviceTable:
             own or name for own, name in zip(texts["availability_id"], names, strict=True)
         ),
         bandwidth_ids=texts["bandwidth_id"],
+        cell_ids=texts["cell_id"],
         lines=table.lines,
         origin=Origin(table.path, table.sha256, table.notes, sidecar.source, sidecar.licence),
     )

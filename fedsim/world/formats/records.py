@@ -102,6 +102,7 @@ class DeviceTable:
         numbers: The numeric columns by name, each with one entry per device.
         availability_ids: Which availability row each device follows.
         bandwidth_ids: Which bandwidth trace each device follows.
+        cell_ids: Behind which shared cell each device is.
         lines: Line of each device in the file.
         origin: Where the table comes from.
     """
@@ -111,6 +112,7 @@ class DeviceTable:
     numbers: Mapping[str, np.ndarray]
     availability_ids: tuple[str, ...]
     bandwidth_ids: tuple[str, ...]
+    cell_ids: tuple[str, ...]
     lines: np.ndarray
     origin: Origin
 

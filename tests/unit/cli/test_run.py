@@ -32,6 +32,7 @@ def result(**changes):
         ),
         "virtual_s": 3_661.0,
         "wall_s": 12.4,
+        "privacy": None,
         "report": None,
     }
     return SimpleNamespace(**{**values, **changes})
@@ -44,7 +45,7 @@ def calls(tmp_path, monkeypatch):
     Path("x.yaml").write_text(SCENARIO)
     noted = []
 
-    def run(scenario, out=None, *, instruments=(), report=True, started=None):
+    def run(scenario, out=None, *, instruments=(), report=True, started=None, same_as=None):
         noted.append((scenario, out, list(instruments)))
         return result()
 
@@ -168,7 +169,7 @@ def test_what_a_resume_cannot_do_is_one_line(killed, capsys, arguments, said):
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (StorageError("full"), 1)])
 def test_who_is_stopped_is_told_how_to_go_on(calls, monkeypatch, capsys, error, code):
-    def run(scenario, out, *, instruments, report, started):
+    def run(scenario, out, *, instruments, report, started, same_as):
         started(Path("runs/x y"))
         raise error
 

@@ -125,3 +125,11 @@ def test_a_wrong_option_of_the_method_is_named_with_its_line(method, line, capsy
     Path("x.yaml").write_text(FILES["x.yaml"] + f"method: {{name: {method}}}\n")
     assert check() == 2
     assert capsys.readouterr() == ("", f"error: x.yaml:7: {line}\n")
+
+
+def test_a_file_that_is_nearly_named_right_is_suggested(capsys):
+    Path("evening.yaml").write_text(FILES["x.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "evening"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == 'error: evening: no such file; did you mean "evening.yaml"?\n'

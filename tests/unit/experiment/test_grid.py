@@ -149,6 +149,15 @@ def test_a_cell_of_another_scenario_is_not_taken_for_this_one(path, fake):
     assert not grid.is_finished(cells[0])
 
 
+@pytest.fixture
+def _heeding_interrupts():
+    """A shell that starts the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeding_interrupts")
 def test_an_interrupt_ends_what_runs_and_leaves_what_is_finished(path, fake):
     cells = cells_of(path, seeds=(0, 1))
     log = fake(cells, ["work", "hang"])

@@ -25,7 +25,7 @@ stop:
 """
 ROOT_KEYS = (
     "name, description, seed, model, task, fleet, method, server, training, stop, evaluation, measure, "
-    "executor, cost, journal"
+    "executor, cost, record, journal, privacy, faults, track"
 )
 STOP_KEYS = "rounds, hours, target_loss"
 

@@ -1,0 +1,38 @@
+"""What is the driver told once? How the world treats clients, and who does the real work."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedsim.sim.executor import Aggregator, Evaluator, Executor
+
+
+@dataclass(frozen=True, slots=True)
+class DriverConfig:
+    """How the world treats clients.
+
+    Args:
+        on_interrupt: Whether a device that leaves drops its work, or goes on when it is back.
+        report_every_s: How often a downloading client reports.
+        horizon_s: Limit of virtual time, or None.
+        deferred: Train only what is aggregated; otherwise everything that begins to train.
+        on_memory_drop: Whether training that lacks memory is lost, or begins again with a smaller plan.
+        partial_upload: Whether the server counts what has come of an interrupted upload.
+        watches_presence: Whether arrivals and departures of devices that have taken part are recorded.
+    """
+
+    on_interrupt: Literal["drop", "pause"]
+    report_every_s: float
+    horizon_s: float | None
+    deferred: bool = True
+    on_memory_drop: Literal["drop", "shrink"] = "drop"
+    partial_upload: bool = False
+    watches_presence: bool = True
+
+
+@dataclass(slots=True)
+class RealWork:
+    """The three who do real work."""
+
+    executor: Executor
+    aggregator: Aggregator
+    evaluator: Evaluator
