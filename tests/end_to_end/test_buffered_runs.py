@@ -57,7 +57,7 @@ def test_versions_are_mixed_and_the_loss_falls(inline):
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_workers_give_the_same_record(inline, tmp_path, workers):
     spread = play(tmp_path / "spread", SHORT, executor__kind="workers", executor__workers=workers)
     assert spread.record_hash == inline.record_hash
@@ -70,6 +70,7 @@ def test_training_everything_at_once_gives_the_same_record(inline, tmp_path):
     assert eager.record_hash == inline.record_hash
 
 
+@pytest.mark.slow
 def test_oort_learns_from_losses_and_still_gives_one_record(tmp_path):
     first, again = (
         play(tmp_path / name, SHORT, server__select="oort", training__deferred=deferred)

@@ -61,6 +61,7 @@ def test_the_record_is_sound(inline):
     assert verdict.counts["budgets"] > verdict.counts["assignments"]
 
 
+@pytest.mark.slow
 def test_workers_and_eager_training_give_the_same_record(inline, tmp_path):
     spread = play(
         tmp_path / "spread", executor__kind="workers", executor__workers="2", training__deferred="false"
@@ -70,6 +71,7 @@ def test_workers_and_eager_training_give_the_same_record(inline, tmp_path):
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_crashes_ends_as_if_it_had_not(inline, tmp_path):
     lines = len((inline.directory / "events.jsonl").read_bytes().splitlines())
     scenario = fedsim.load_scenario(SCENARIO, SHORT)

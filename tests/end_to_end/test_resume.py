@@ -77,7 +77,13 @@ def crashed(directory, lines, **changes):
     return directory
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in {"rounds", "buffered"} else [pytest.mark.slow])
+        for name in VARIANTS
+    ],
+)
 def test_a_run_that_crashes_twice_ends_as_if_it_had_not(whole, tmp_path, name):
     reference = whole(name)
     lines = len((reference / "events.jsonl").read_bytes().splitlines())
