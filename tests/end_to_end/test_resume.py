@@ -34,6 +34,7 @@ VARIANTS = {
     "drift": {"measure.drift.clients": "1"},
     "workers": {"executor.kind": "workers", "executor.workers": "2"},
 }
+NAMES = [pytest.param(n, marks=[] if n in {"rounds", "buffered"} else [pytest.mark.slow]) for n in VARIANTS]
 
 
 class BombError(Exception):
@@ -77,13 +78,7 @@ def crashed(directory, lines, **changes):
     return directory
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in {"rounds", "buffered"} else [pytest.mark.slow])
-        for name in VARIANTS
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_crashes_twice_ends_as_if_it_had_not(whole, tmp_path, name):
     reference = whole(name)
     lines = len((reference / "events.jsonl").read_bytes().splitlines())
