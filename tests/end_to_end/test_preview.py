@@ -34,6 +34,7 @@ def test_the_dry_run_is_the_stub_run(tmp_path, capsys):
     assert "this scenario trains nothing" in previewed(capsys, *words(stub))
 
 
+@pytest.mark.slow
 def test_time_is_reckoned_from_real_steps(capsys):
     told = json.loads(previewed(capsys, "--json", *words({**SHORT, "measure.drift.clients": "1"})))
     work, measured = told["work"], told["measured"]

@@ -90,6 +90,7 @@ def test_a_change_changes_what_it_says_and_nothing_else(tmp_path):
     assert np.array_equal(dealt.connections.offset_s, again.connections.offset_s)
 
 
+@pytest.mark.slow
 def test_the_whole_way_with_the_stub(tmp_path):
     path = write_world(tmp_path)
     shared = {"executor.kind": "stub", "stop.rounds": "1", "method.options": "{}"}
