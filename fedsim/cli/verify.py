@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +34,8 @@ def verify(
 
         asyncio.run(train_again(run, retrain, verdict))
     if as_json:
-        typer.echo(json.dumps(asdict(verdict), indent=2))
+        told = {"findings": verdict.findings, "notes": verdict.notes, "counts": dict(verdict.counts)}
+        typer.echo(json.dumps(told, indent=2))
     elif verdict.findings or not quiet:
         typer.echo("\n".join(shown(verdict)))
     if verdict.findings:

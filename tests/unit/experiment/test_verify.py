@@ -140,6 +140,13 @@ def first(lines, event, **fields):
     )
 
 
+def test_a_verdict_as_json(stub):
+    shown = CliRunner().invoke(app, ["verify", str(stub), "--json"], catch_exceptions=False)
+    told = json.loads(shown.stdout)
+    assert told["findings"] == []
+    assert told["counts"]["assignments"] > 0
+
+
 def test_the_laws_hold_for_what_was_written(stub):
     assert audited(stub, lines_of(stub)) == []
 
