@@ -212,6 +212,10 @@ def cli_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+LONG = ("export", "eval", "calibrate", "sensitivity", "serve", "join")
+"""Commands that need a trained run, or the machine for minutes; their own tests run them."""
+
+
 def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
@@ -223,7 +227,10 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 def _command(name: str, command: Any) -> Iterator[str]:
     yield f"## `fedsim {name}`"
     yield " ".join((command.help or "").split())
-    yield "```bash\n" + "\n".join(_example(*example) for example in EXAMPLES[name]) + "\n```"
+    excuse, kind = (
+        ("<!-- not run: it trains, or waits for others -->\n", "sh") if name in LONG else ("", "bash")
+    )
+    yield f"{excuse}```{kind}\n" + "\n".join(_example(*example) for example in EXAMPLES[name]) + "\n```"
     rows = [_parameter(parameter) for parameter in command.params]
     yield "\n".join(["| parameter | meaning |", "|---|---|", *rows])
 
