@@ -215,7 +215,11 @@ def _rows(devices: DeviceTable, table: AvailabilityTable, policy: AvailabilityPo
         k = int(np.argmax(row < 0))
         expected = f'rows of "{devices.availability_ids[k]}" in {table.origin.path}'
         _fail(
-            devices, k, "availability_id", expected, "add them, or set availability_policy to always or never"
+            devices,
+            k,
+            "availability_id",
+            expected,
+            "add them, name the rows of another device there, or set availability_policy to always or never",
         )
     return row
 
