@@ -87,8 +87,10 @@ def everything_uncovered(basis, parts, version):
 def weakest_first(allocate):
     """An allocator that takes the spectrum upside down."""
 
-    def wrong(spectrum, *rest):
-        return allocate({name: 1.0 / sigma[::-1] ** 4 for name, sigma in spectrum.items()}, *rest)
+    def wrong(spectrum, budgets, prices, fresh_rank, rule, offered):
+        del offered  # made from the true spectrum
+        upside_down = {name: 1.0 / sigma[::-1] ** 4 for name, sigma in spectrum.items()}
+        return allocate(upside_down, budgets, prices, fresh_rank, rule)
 
     return wrong
 
