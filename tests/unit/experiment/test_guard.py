@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fedsim.errors import TrainingError
-from fedsim.experiment.guard import RETRIES, GuardedExecutor
+from fedsim.experiment.guard import RETRIES, GuardedEvaluator, GuardedExecutor
 from fedsim.lora.factors import Factors
-from fedsim.method.messages import Assignment, RankPlan, TrainingFailure, TrainRequest, Update
+from fedsim.method.messages import Assignment, Evaluation, RankPlan, TrainingFailure, TrainRequest, Update
 
 PLAN = RankPlan((1,), (1,))
 
@@ -91,3 +91,24 @@ async def test_one_client_that_runs_out_of_memory_takes_nobody_along(error):
 async def test_a_bug_is_no_failure_of_a_client():
     with pytest.raises(ZeroDivisionError):
         await GuardedExecutor(FaultyExecutor({2: [ZeroDivisionError()]}), "drop").train(requests(1, 2))
+
+
+class Measures:
+    """Answers with given figures."""
+
+    def __init__(self, loss, **metrics):
+        self.found = Evaluation(3, loss, 0.5, metrics)
+
+    async def evaluate(self, version):
+        return self.found
+
+
+async def test_figures_that_are_finite_or_missing_pass():
+    for inner in (Measures(1.0, rouge_l=0.2), Measures(None)):
+        assert await GuardedEvaluator(inner).evaluate(3) is inner.found
+
+
+@pytest.mark.parametrize("inner", [Measures(math.nan), Measures(math.inf), Measures(1.0, rouge_l=math.nan)])
+async def test_a_figure_that_is_no_number_ends_the_run(inner):
+    with pytest.raises(TrainingError, match=r"version 3: expected a finite .* the model has diverged"):
+        await GuardedEvaluator(inner).evaluate(3)
