@@ -4,8 +4,8 @@ A stream is named by a path such as ``("train", client, dispatch)``. Two streams
 independent, and adding a device or a purpose leaves every other stream as it was.
 """
 
-import hashlib
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 
@@ -24,8 +24,10 @@ class Seeds:
 
     def seed(self, *path: str | int) -> int:
         """Return the 63-bit seed of the stream with this name."""
-        name = "/".join([f"{type(part).__name__}:{part}" for part in (self.root, *path)])
-        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+        name = f"{type(self.root).__name__}:{self.root}"
+        for part in path:
+            name += f"/{type(part).__name__}:{part}"
+        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
     def generator(self, *path: str | int) -> np.random.Generator:
         """Return a fresh NumPy generator for the stream with this name."""

@@ -12,7 +12,7 @@ from fedsim.experiment.guard import finite
 from fedsim.method import events as ev
 from fedsim.method.bundle import Payload
 from fedsim.method.messages import TrainingFailure, TrainRequest, Update
-from fedsim.sim.client import Trip
+from fedsim.sim.trip import Trip
 
 
 @dataclass(slots=True, eq=False)

@@ -22,10 +22,11 @@ from fedsim.experiment.tasks import device_sets
 from fedsim.learn.versions import VersionStore
 from fedsim.method import events as ev
 from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update
-from fedsim.sim.client import MIN_PHASE_S, Trip
+from fedsim.sim.client import MIN_PHASE_S
 from fedsim.sim.counted import as_counted
 from fedsim.sim.delivery import Delivery
 from fedsim.sim.recording import Scribe
+from fedsim.sim.trip import Trip
 
 if TYPE_CHECKING:
     from fedsim.method.bundle import Combined

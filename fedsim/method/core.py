@@ -6,7 +6,6 @@ that every assignment is settled exactly once.
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -209,7 +208,7 @@ class Core:
 
     def arrive(self, flight: Flight, now_s: float) -> None:
         """Keep an update until it is combined."""
-        self.state.change(replace(flight, status="arrived", arrived_at_s=now_s))
+        self.state.change(flight.at("arrived", now_s))
 
     def combine(self, flights: Sequence[Flight], minimum: int) -> Actions:
         """Ask for the next version from these flights, by ascending assignment id.

@@ -187,11 +187,11 @@ class InFlight:
             yield from self._fit_memory(flight, event)
         kept = self.core.state.flights.get(event.assignment)
         if kept is not None:
-            self.core.state.change(replace(kept, status="working"))
+            self.core.state.change(kept.at("working"))
 
     def _fit_memory(self, flight: Flight, event: ev.Downloaded) -> Actions:
         """A whole delivery keeps its plan, unless the memory of this moment is too small for it."""
-        need = self.core.config.prices.memory_bytes(flight.plan.total, flight.plan.trained)
+        need = self.core.config.prices.bill(flight.plan).memory_bytes
         if need <= event.report.memory_bytes:
             return
         here = ev.Progressed(event.now_s, event.assignment, event.size_bytes, flight.plan.total, event.report)

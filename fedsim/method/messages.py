@@ -4,7 +4,7 @@ Tensors travel inside an `Update`, opaque to everything that decides. Per-layer 
 ``ModelShape.layers`` (`fedsim.world.shape`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import gt
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,7 @@ class RankPlan:
     total: tuple[int, ...]
     trained: tuple[int, ...]
     merged: tuple[int, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a plan that trains what it does not receive."""
@@ -42,6 +43,11 @@ class RankPlan:
             or any(map(gt, self.trained, self.total))
         ):
             raise ValueError(f"expected 0 <= trained <= total per layer, got {self.trained} and {self.total}")
+        object.__setattr__(self, "_hash", hash((self.total, self.trained, self.merged)))
+
+    def __hash__(self) -> int:
+        """Return what was worked out once: a plan is looked up at each step of each client that follows it."""
+        return self._hash
 
     @property
     def is_empty(self) -> bool:
@@ -189,6 +195,22 @@ class Update:
     arrived: "Mapping[str, tuple[int, ...]] | None" = None
     discount: float = 1.0
     damping: float = 1.0
+
+    def counted(self, *, sent: UploadCut | None, discount: float, damping: float) -> "Update":
+        """Return the same update with what the server knows of it beside its tensors."""
+        return Update(
+            self.assignment,
+            self.client,
+            self.base_version,
+            self.plan,
+            self.change,
+            self.num_examples,
+            self.loss,
+            sent,
+            self.arrived,
+            discount,
+            damping,
+        )
 
 
 @dataclass(frozen=True, slots=True)

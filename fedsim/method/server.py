@@ -33,6 +33,8 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.core = Core(config)
+        self.state: ServerState = self.core.state
+        """Everything that the server knows."""
         pacing = config.pacing
         self.pace: Pace = (
             Rounds(self.core, pacing) if isinstance(pacing, SyncPacing) else Buffer(self.core, pacing)
@@ -56,19 +58,14 @@ class Server:
         }
 
     @property
-    def state(self) -> ServerState:
-        """Everything that the server knows."""
-        return self.core.state
-
-    @property
     def history(self) -> LinkHistory:
         """What it has seen of links."""
         return self.core.history
 
     def listens_to(self, event: str) -> bool:
         """Whether an event of this name may come now."""
-        stage = self.state.stage
-        return stage != "stopped" and stage in self.pace.stages.get(event, {stage})
+        stage, stages = self.state.stage, self.pace.stages.get(event)
+        return stage != "stopped" and (stages is None or stage in stages)
 
     def handle(self, event: ev.Event) -> tuple[ev.Action, ...]:
         """Take one event into account.

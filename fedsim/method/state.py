@@ -1,7 +1,6 @@
 """What does the server remember between events? Ids, ranks and numbers; no tensors, no files."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -39,6 +38,29 @@ class Flight:
     status: FlightStatus
     arrived_at_s: float | None = None
     closes_at_s: float = math.inf
+
+    def at(self, status: FlightStatus, arrived_at_s: float | None = None) -> "Flight":
+        """Return the same assignment where it is now."""
+        return Flight(
+            self.assignment,
+            self.plan,
+            self.budget,
+            self.round,
+            self.num_examples,
+            status,
+            arrived_at_s,
+            self.closes_at_s,
+        )
+
+
+@dataclass(slots=True)
+class _Mates:
+    """Flights of one round, by ascending id, and how many of them are where."""
+
+    numbers: dict[int, None] = field(default_factory=dict)
+    counts: dict[FlightStatus, int] = field(
+        default_factory=lambda: {"downloading": 0, "working": 0, "arrived": 0}
+    )
 
 
 # The table of legal transitions: event name -> statuses in which it may be told of a flight.
@@ -115,9 +137,8 @@ class ServerState:
     look_at_s: float | None = None
     awaits_arrival: bool = False
     stopping: str | None = None
-    _holders: Counter[int] = field(default_factory=Counter)
-    _by_round: dict[int, dict[int, None]] = field(default_factory=dict)
-    _counts: Counter[tuple[int, FlightStatus]] = field(default_factory=Counter)
+    _holders: dict[int, int] = field(default_factory=dict)
+    _by_round: dict[int, _Mates] = field(default_factory=dict)
 
     @property
     def at_work(self) -> int:
@@ -141,47 +162,47 @@ class ServerState:
         """Enter a new flight."""
         number = flight.assignment.id
         self.flights[number] = flight
-        self._holders[flight.assignment.version] += 1
-        self._by_round.setdefault(flight.round, {})[number] = None
-        self._counts[flight.round, flight.status] += 1
+        version = flight.assignment.version
+        self._holders[version] = self._holders.get(version, 0) + 1
+        mates = self._by_round.get(flight.round)
+        if mates is None:
+            mates = self._by_round[flight.round] = _Mates()
+        mates.numbers[number] = None
+        mates.counts[flight.status] += 1
 
     def change(self, flight: Flight) -> None:
         """Enter what has become of a flight."""
-        number = flight.assignment.id
-        self._leave(self.flights[number])
+        number, counts = flight.assignment.id, self._by_round[flight.round].counts
+        counts[self.flights[number].status] -= 1
+        counts[flight.status] += 1
         self.flights[number] = flight
-        self._counts[flight.round, flight.status] += 1
         if flight.status == "arrived":
             self.arrived[number] = None
 
     def end(self, number: int) -> Flight:
         """Strike a flight out."""
         flight = self.flights.pop(number)
-        self._leave(flight)
+        version, mates = flight.assignment.version, self._by_round[flight.round]
         self.arrived.pop(number, None)
-        mates = self._by_round[flight.round]
-        del mates[number]
-        if not mates:
+        mates.counts[flight.status] -= 1
+        del mates.numbers[number]
+        if not mates.numbers:
             del self._by_round[flight.round]
-        self._holders[flight.assignment.version] -= 1
-        if not self._holders[flight.assignment.version]:
-            del self._holders[flight.assignment.version]
+        self._holders[version] -= 1
+        if not self._holders[version]:
+            del self._holders[version]
         return flight
-
-    def _leave(self, flight: Flight) -> None:
-        key = flight.round, flight.status
-        self._counts[key] -= 1
-        if not self._counts[key]:
-            del self._counts[key]
 
     def count(self, round_number: int, *statuses: FlightStatus) -> int:
         """How many flights of one round are in these statuses."""
-        return sum(self._counts[round_number, status] for status in statuses)
+        mates = self._by_round.get(round_number)
+        return 0 if mates is None else sum(mates.counts[status] for status in statuses)
 
     def of_round(self, round_number: int, *statuses: FlightStatus) -> list[Flight]:
         """Flights of one round in these statuses, by ascending assignment id."""
-        mates = [self.flights[number] for number in self._by_round.get(round_number, ())]
-        return [flight for flight in mates if flight.status in statuses]
+        mates = self._by_round.get(round_number)
+        flights = [] if mates is None else [self.flights[number] for number in mates.numbers]
+        return [flight for flight in flights if flight.status in statuses]
 
     def older_than(self, version: int) -> list[Flight]:
         """Flights that were dispatched with an earlier version, by ascending assignment id."""

@@ -1,20 +1,20 @@
 """What does a device do over time? The SimPy process of one assignment: receive, train, send, leave."""
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import simpy
 
 from fedsim.errors import SimulationError
-from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
-from fedsim.sim.delivery import Delivery, Streamed
-from fedsim.sim.sharing import Direction, Flow, SharedLinks
+from fedsim.method.messages import Phase
+from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import CLOSING, WORK, Clock
+from fedsim.sim.trip import Downloading, Job, Training, Trip, Uploading
 from fedsim.world.cost import Prices
-from fedsim.world.device import Device
 
 MIN_PHASE_S = 1e-6
+_NEVER = float("inf")
 
 Steps = Generator[simpy.Event, object, None]
 
@@ -22,70 +22,33 @@ Steps = Generator[simpy.Event, object, None]
 class Desk(Protocol):
     """Where a client reports. A call may change the trip's plan, or end the trip."""
 
-    def progressed(self, trip: "Trip") -> simpy.Event:
+    def progressed(self, trip: Trip) -> simpy.Event:
         """The client waits or downloads, and tells how far it is; returns the answer to wait for."""
         ...
 
-    def downloaded(self, trip: "Trip", duration_s: float) -> None:
+    def downloaded(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """The download is whole."""
         ...
 
-    def trained(self, trip: "Trip", duration_s: float) -> None:
+    def trained(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """The local steps are done."""
         ...
 
-    def uploaded(self, trip: "Trip", duration_s: float) -> None:
+    def uploaded(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """The update is whole at the server."""
         ...
 
-    def squeezed(self, trip: "Trip") -> None:
+    def squeezed(self, trip: Trip) -> None:
         """The device has too little memory left to train its plan; the server may know a smaller one."""
         ...
 
-    def dropped(self, trip: "Trip", reason: str) -> None:
+    def dropped(self, trip: Trip, reason: str) -> None:
         """The device went away."""
         ...
 
-    def paused(self, trip: "Trip", resumes_at_s: float) -> None:
+    def paused(self, trip: Trip, resumes_at_s: float) -> None:
         """The device went away and will go on when it is back."""
         ...
-
-
-@dataclass(slots=True)
-class Trip:
-    """One assignment on its way: what is planned, and how far it got.
-
-    Args:
-        assignment: What was dispatched.
-        device: The machine it runs on.
-        plan: The newest plan; the server may change it until the download ends.
-        delivery: The stream of columns of that plan.
-        phase: What the client does now.
-        phase_began_s: Virtual time at which the phase began.
-        bytes_down: Bytes received.
-        bytes_up: Bytes sent.
-        process: The SimPy process; None before it runs.
-        recalled: Whether the server has told it to stop.
-        note_progress: Brings the byte counts up to the present instant.
-    """
-
-    assignment: Assignment
-    device: Device
-    plan: RankPlan
-    delivery: Delivery | Streamed
-    phase: Phase = "download"
-    phase_began_s: float = 0.0
-    bytes_down: int = 0
-    bytes_up: int = 0
-    process: simpy.Process | None = field(default=None, repr=False)
-    recalled: bool = False
-    note_progress: Callable[[], None] = field(default=lambda: None, repr=False)
-
-    def replan(self, plan: RankPlan, stream: Stream | None = None) -> None:
-        """Follow a new plan from here on."""
-        if self.phase == "download":
-            self.delivery = self.delivery.replanned(self.bytes_down, plan, stream)
-        self.plan = plan
 
 
 class _LeftError(Exception):
@@ -98,40 +61,6 @@ class _SqueezedError(Exception):
 
 class _RecalledError(Exception):
     """The server ended the trip while the client was reporting; caught in this file."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Work that takes time on one resource of the device.
-
-    Args:
-        amount: How much there is to do; a re-plan may change it.
-        end_s: (start, amount) -> instant at which that much is done.
-        done: (start, end) -> how much is done in between.
-        note: Takes the amount done so far.
-        reports: Whether the client reports on the way.
-        memory_bytes: What the work needs; the device kills it when less is free.
-        closes_at_s: When the work may end before it is done.
-        least: Amount that must be done before it may.
-        wake: (instant, priority) -> event that fires then, or earlier if something is done by others' leave;
-            None for the clock's own.
-        share: Begins a transfer over links that others use too; None where there are none.
-    """
-
-    amount: Callable[[], float]
-    end_s: Callable[[float, float], float]
-    done: Callable[[float, float], float]
-    note: Callable[[float], None]
-    reports: bool = False
-    memory_bytes: float = 0.0
-    closes_at_s: float = float("inf")
-    least: Callable[[], float] = lambda: 0.0
-    wake: Callable[[float, int], simpy.Event] | None = None
-    share: Callable[[], Flow | None] = lambda: None
-
-    def over(self, flow: Flow | None) -> "_Job":
-        """Return the same work where how fast it goes depends on others."""
-        return self if flow is None else replace(self, end_s=flow.end_s, done=flow.done, wake=flow.wake)
 
 
 @dataclass(slots=True)
@@ -173,25 +102,10 @@ class Client:
                 raise
 
     def _download(self) -> Steps:
-        trip, link = self.trip, self.trip.device.downlink
-
-        def note(sent: float) -> None:
-            trip.bytes_down = max(trip.bytes_down, min(trip.delivery.size_bytes, int(sent)))
-
         began_s = self._begin("download")
-        yield from self._work(
-            _Job(
-                amount=lambda: float(trip.delivery.size_bytes),
-                end_s=link.transfer_end_s,
-                done=link.bytes_between,
-                note=note,
-                reports=True,
-                closes_at_s=trip.delivery.closes_at_s,
-                least=lambda: float(trip.delivery.least_bytes),
-                share=lambda: self._join("download"),
-            )
-        )
-        self.desk.downloaded(trip, self.clock.now - began_s)
+        yield from self._work(Downloading(self.trip))
+        now_s = self.clock.now
+        self.desk.downloaded(self.trip, now_s, now_s - began_s)
         self._check_recall()
 
     def _train(self) -> Steps:
@@ -205,49 +119,22 @@ class Client:
                 self.desk.squeezed(self.trip)
                 self._check_recall()
             else:
-                self.desk.trained(self.trip, self.clock.now - began_s)
+                now_s = self.clock.now
+                self.desk.trained(self.trip, now_s, now_s - began_s)
                 return
 
     def _local_steps(self) -> Steps:
-        plan, device = self.trip.plan, self.trip.device
-        flops = self.prices.flops(plan.total, plan.trained)
-        yield from self._work(
-            _Job(
-                amount=lambda: flops,
-                end_s=device.compute_end_s,
-                done=device.compute.integral,
-                note=_no_bytes,
-                memory_bytes=self.prices.memory_bytes(plan.total, plan.trained),
-            )
-        )
+        bill = self.prices.bill(self.trip.plan)
+        yield from self._work(Training(self.trip.device.compute, bill.flops, bill.memory_bytes))
 
     def _upload(self) -> Steps:
-        trip, link = self.trip, self.trip.device.uplink
-        size = self.prices.bytes_up(trip.plan)
-
-        def note(sent: float) -> None:
-            trip.bytes_up = max(trip.bytes_up, min(size, int(sent)))
-
         began_s = self._begin("upload")
-        yield from self._work(
-            _Job(
-                amount=lambda: float(size),
-                end_s=link.transfer_end_s,
-                done=link.bytes_between,
-                note=note,
-                share=lambda: self._join("upload"),
-            )
-        )
-        self.desk.uploaded(trip, self.clock.now - began_s)
-
-    def _join(self, direction: Direction) -> Flow | None:
-        """Begin a transfer over shared links, if there are any."""
-        device = self.trip.device
-        link = device.downlink if direction == "download" else device.uplink
-        return None if self.links is None else self.links.join(device.index, direction, link)
+        yield from self._work(Uploading(self.trip, self.prices.bill(self.trip.plan).bytes_up))
+        now_s = self.clock.now
+        self.desk.uploaded(self.trip, now_s, now_s - began_s)
 
     def _begin(self, phase: Phase) -> float:
-        now_s = float(self.clock.now)
+        now_s = self.clock.now
         self.trip.phase, self.trip.phase_began_s = phase, now_s
         return now_s
 
@@ -256,98 +143,110 @@ class Client:
         if self.trip.recalled:
             raise _RecalledError
 
-    def _work(self, job: _Job) -> Steps:
+    def _work(self, job: Job) -> Steps:
         """Let time pass until a job is done, over departures and returns."""
-        carried = 0.0
+        carried, links = 0.0, None if isinstance(job, Training) else self.links
         while True:
-            start_s = float(self.clock.now)
+            start_s = self.clock.now
             departure_s = self.trip.device.availability.next_departure_s(start_s)
-            flow = job.share()
-            own = job.over(flow)
-            try:
-                finished = yield from self._stretch(own, start_s, departure_s, carried)
-            finally:
-                if flow is not None:
-                    flow.leave()
+            if links is None:
+                finished = yield from self._stretch(job, start_s, departure_s, carried)
+            else:
+                finished = yield from self._shared_stretch(job, links, start_s, departure_s, carried)
             if finished:
                 return
             if self.on_interrupt == "drop":
                 raise _LeftError("the device left")
-            carried += own.done(start_s, departure_s)
-            self.trip.note_progress = lambda: None
+            carried += job.done(start_s, departure_s)
+            self.trip.under_way = None
             yield from self._wait_for_return(departure_s)
 
+    def _shared_stretch(
+        self, job: Downloading | Uploading, links: SharedLinks, start_s: float, departure_s: float, carried: float
+    ) -> Generator[simpy.Event, object, bool]:
+        """Work without a break over links that others use too, where there are any."""
+        flow = job.flow = links.join(self.trip.device.index, self.trip.phase, job.link)
+        try:
+            return (yield from self._stretch(job, start_s, departure_s, carried))
+        finally:
+            if flow is not None:
+                flow.leave()
+
     def _stretch(
-        self, job: _Job, start_s: float, departure_s: float, carried: float
+        self, job: Job, start_s: float, departure_s: float, carried: float
     ) -> Generator[simpy.Event, object, bool]:
         """Work without a break until the end or the departure; returns whether the job is done."""
-        note = self.trip.note_progress = lambda: job.note(carried + job.done(start_s, float(self.clock.now)))
+        clock, trip = self.clock, self.trip
+        trip.under_way = job, start_s, carried
+        now_s = start_s
         while True:
-            left = max(job.amount() - carried, 0.0)
             # A re-plan may ask for no more than what is there, whose last byte came a moment ago.
-            finish_s = max(job.end_s(start_s, left), start_s + MIN_PHASE_S, float(self.clock.now))
+            end_s = job.end_s(start_s, max(job.amount() - carried, 0.0))
+            finish_s = max(end_s, start_s + MIN_PHASE_S, now_s)
             closed_s = self._closed_s(job, start_s, carried)
             killed_s = self._killed_s(start_s, min(finish_s, departure_s), job.memory_bytes)
             wake_s = min(finish_s, closed_s, departure_s, killed_s, self._next_report_s(job))
             is_over = wake_s in (finish_s, closed_s)
             yield self._wake(job, wake_s, WORK if is_over else CLOSING)
-            note()
-            if self.clock.now < wake_s:
+            now_s = clock.now
+            if now_s >= wake_s == finish_s:
+                return self._conclude(job, job.amount())
+            trip.note_progress(now_s)
+            if now_s < wake_s:
                 continue  # over shared links: enough has been sent, sooner than foreseen
             if is_over:
-                self._conclude(job, job.amount() if wake_s == finish_s else job.least())
-                return True
+                return self._conclude(job, job.least())
             if wake_s == departure_s:
                 return False
             if wake_s == killed_s:
                 raise _SqueezedError
-            yield self.desk.progressed(self.trip)
+            yield self.desk.progressed(trip)
+            now_s = clock.now
 
-    def _conclude(self, job: _Job, at_least: float) -> None:
+    def _conclude(self, job: Job, at_least: float) -> bool:
         """Take note of what is surely done, which rounding may have left a byte short."""
         job.note(at_least)
-        self.trip.note_progress = lambda: None
+        self.trip.under_way = None
+        return True
 
-    def _closed_s(self, job: _Job, start_s: float, carried: float) -> float:
+    def _closed_s(self, job: Job, start_s: float, carried: float) -> float:
         """The instant at which work that may be cut is cut: late enough for the least of it."""
-        if job.closes_at_s == float("inf"):
-            return job.closes_at_s
+        if job.closes_at_s == _NEVER:
+            return _NEVER
         least_s = job.end_s(start_s, max(job.least() - carried, 0.0))
-        return max(job.closes_at_s, least_s, float(self.clock.now), start_s + MIN_PHASE_S)
+        return max(job.closes_at_s, least_s, self.clock.now, start_s + MIN_PHASE_S)
 
-    def _wake(self, job: _Job, at_s: float, priority: int) -> simpy.Event:
-        if job.wake is not None:
-            return job.wake(at_s, priority)
-        if at_s == float("inf"):
+    def _wake(self, job: Job, at_s: float, priority: int) -> simpy.Event:
+        if job.flow is not None:
+            return job.flow.wake(at_s, priority)
+        if at_s == _NEVER:
             return self.clock.event()  # nothing but a recall can end this
         return self.clock.wake_at(at_s, priority)
 
-    def _next_report_s(self, job: _Job) -> float:
+    def _next_report_s(self, job: Job) -> float:
         """The next instant at which the client reports: regularly, and when its free memory changes."""
         if not job.reports:
-            return float("inf")
-        now_s = float(self.clock.now)
+            return _NEVER
+        now_s = self.clock.now
         return min(now_s + self.report_every_s, self.trip.device.memory.next_change_s(now_s))
 
     def _killed_s(self, start_s: float, horizon_s: float, memory_bytes: float) -> float:
         """First instant before the horizon at which less memory is free than the work needs."""
+        if not memory_bytes:
+            return _NEVER
         memory = self.trip.device.memory
         at_s = start_s
-        while memory_bytes > 0 and at_s < horizon_s:
+        while at_s < horizon_s:
             if memory.value(at_s) < memory_bytes:
                 return max(at_s, start_s + MIN_PHASE_S)
             at_s = memory.next_change_s(at_s)
-        return float("inf")
+        return _NEVER
 
     def _wait_for_return(self, departure_s: float) -> Steps:
         resumes_at_s = self.trip.device.availability.next_return_s(departure_s)
-        if resumes_at_s == float("inf"):
+        if resumes_at_s == _NEVER:
             raise _LeftError("the device left for good")
         if resumes_at_s <= self.clock.now:
             raise SimulationError(f"device {self.trip.device.device_id} returns before it has left")
         self.desk.paused(self.trip, resumes_at_s)
         yield self.clock.wake_at(resumes_at_s)
-
-
-def _no_bytes(done: float) -> None:
-    """Training moves no bytes."""

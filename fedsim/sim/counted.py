@@ -1,7 +1,6 @@
 """What does the server know of an update beside its tensors? Where it was cut, and how old it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from fedsim.method import events as ev
 from fedsim.method.messages import Update, UploadCut
@@ -19,9 +18,10 @@ def as_counted(
     """
     discount_of = dict(zip(action.assignments, action.discounts, strict=False))
     damping_of = dict(zip(action.assignments, action.damping, strict=False))
+    if not (cuts or discount_of or damping_of):
+        return list(updates)
     return [
-        replace(
-            update,
+        update.counted(
             sent=cuts.get(update.assignment),
             discount=discount_of.get(update.assignment, 1.0),
             damping=damping_of.get(update.assignment, 1.0),

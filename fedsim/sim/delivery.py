@@ -5,7 +5,7 @@ then every column 1. A stream has the order that the server gave. What has arriv
 column under way counts with it; the rest follows the new plan.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,24 +24,27 @@ class Delivery:
         total: Columns per layer in all.
         column_bytes: Bytes of one column of each layer, int64 (L,).
         merged_bytes: Bytes that come before any column, for the base to fold in; the same in every plan.
+        size_bytes: Bytes of the whole stream; summed up where it is not given.
     """
 
     floor: tuple[int, ...]
     total: tuple[int, ...]
     column_bytes: np.ndarray
     merged_bytes: int = 0
-    size_bytes: int = field(init=False)
-    """Bytes of the whole stream."""
+    size_bytes: int = -1
 
     def __post_init__(self) -> None:
         """Sum up once: a client asks at every step."""
-        size = self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
-        object.__setattr__(self, "size_bytes", size)
+        if self.size_bytes < 0:
+            size = self.merged_bytes + int(self.column_bytes @ np.asarray(self.total, dtype=np.int64))
+            object.__setattr__(self, "size_bytes", size)
 
     @classmethod
-    def of(cls, plan: RankPlan, column_bytes: np.ndarray, merged_bytes: int = 0) -> "Delivery":
+    def of(
+        cls, plan: RankPlan, column_bytes: np.ndarray, merged_bytes: int = 0, size_bytes: int = -1
+    ) -> "Delivery":
         """Start the stream of a plan."""
-        return cls((0,) * len(plan.total), plan.total, column_bytes, merged_bytes)
+        return cls((0,) * len(plan.total), plan.total, column_bytes, merged_bytes, size_bytes)
 
     @property
     def closes_at_s(self) -> float:
@@ -142,4 +145,5 @@ def delivery_of(action: Dispatch, prices: Prices) -> Delivery | Streamed:
     offered = action.assignment.offered
     if action.stream is not None:
         return Streamed.of(offered, prices.down_bytes, action.stream)
-    return Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged))
+    size_bytes = prices.bill(offered).bytes_down
+    return Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged), size_bytes)

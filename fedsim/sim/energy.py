@@ -22,8 +22,9 @@ class Spans:
 
     def end(self, phase: Phase, time_s: float) -> None:
         """A phase ends, if it has begun."""
-        since_s = self._since_s.pop(phase, time_s)
-        self._worked_s[phase] = self._worked_s.get(phase, 0.0) + max(0.0, time_s - since_s)
+        since_s = self._since_s.pop(phase, None)
+        if since_s is not None and time_s > since_s:
+            self._worked_s[phase] = self._worked_s.get(phase, 0.0) + (time_s - since_s)
 
     def pause(self, time_s: float, resumes_at_s: float) -> None:
         """The device leaves; whatever it was at goes on when it is back."""

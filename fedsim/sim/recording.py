@@ -11,9 +11,9 @@ from fedsim.errors import SimulationError
 from fedsim.method import events as ev
 from fedsim.method.bundle import Measurements
 from fedsim.method.messages import Budget, Defence, Evaluation, RankPlan
-from fedsim.sim.client import Trip
 from fedsim.sim.energy import Spans
 from fedsim.sim.instrument import Instrument
+from fedsim.sim.trip import Trip
 from fedsim.world.device import Device
 
 

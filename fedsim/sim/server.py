@@ -10,10 +10,10 @@ import simpy
 
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
-from fedsim.method.messages import DeviceReport, TrainingFailure, TrainRequest, Update, UploadCut
+from fedsim.method.messages import TrainingFailure, TrainRequest, Update, UploadCut
 from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
-from fedsim.sim.client import Client, Trip
+from fedsim.sim.client import Client
 from fedsim.sim.counted import as_counted
 from fedsim.sim.delivery import delivery_of
 from fedsim.sim.driver_config import DriverConfig, RealWork
@@ -23,6 +23,7 @@ from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
 from fedsim.sim.sharing import SharedLinks
 from fedsim.sim.timeline import CLOSING, Timeline, Work
+from fedsim.sim.trip import Trip
 from fedsim.world.cost import Prices
 
 __all__ = ["Driver", "DriverConfig", "RealWork"]
@@ -134,13 +135,13 @@ class Driver:
 
     def _replan(self, action: ev.Replan) -> None:
         trip = self.trips[action.assignment]
-        trip.note_progress()
+        trip.note_progress(self.timeline.now_s)
         trip.replan(action.new, action.stream)
         self.scribe.replanned(self.timeline.now_s, action)
 
     def _recall(self, action: ev.Recall) -> None:
         trip = self.trips[action.assignment]
-        trip.note_progress()
+        trip.note_progress(self.timeline.now_s)
         trip.recalled = True
         self._tell_of_cut(trip)
         self._interrupt(trip)
@@ -152,7 +153,7 @@ class Driver:
     def _take_part(self, action: ev.TakePart) -> None:
         """End an upload; what has come of it is the update."""
         trip, number, now_s = self.trips[action.assignment], action.assignment, self.timeline.now_s
-        trip.note_progress()
+        trip.note_progress(self.timeline.now_s)
         trip.recalled = True
         if trip.process is not self.timeline.clock.active_process:
             self._tell_of_cut(trip)
@@ -188,17 +189,14 @@ class Driver:
             del self.at_work[client]
             self.busy[client] = False
 
-    def _report(self, trip: Trip) -> DeviceReport:
-        return self.reporter.report(trip.device, self.timeline.now_s)
-
     def progressed(self, trip: Trip) -> simpy.Event:
         """A client waits or downloads; the server hears of all who report at this instant together."""
         clock, now_s = self.timeline.clock, self.timeline.now_s
         received = trip.delivery.received(trip.bytes_down)
         if not self.reports:
             clock.then_at(now_s, self._tell_reports, CLOSING)
-        report = ev.Progressed(now_s, trip.assignment.id, trip.bytes_down, received, self._report(trip))
-        self.reports.append(report)
+        report = self.reporter.report(trip.device, now_s)
+        self.reports.append(ev.Progressed(now_s, trip.assignment.id, trip.bytes_down, received, report))
         return clock.wake_at(now_s, CLOSING)
 
     def _tell_reports(self) -> None:
@@ -208,19 +206,19 @@ class Driver:
         if kept and not self.stopped.triggered:
             self.feed(kept[0] if len(kept) == 1 else ev.Reported(kept[0].now_s, kept))
 
-    def downloaded(self, trip: Trip, duration_s: float) -> None:
+    def downloaded(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """A download is over; its plan is final when the server has heard of it."""
-        now_s, number = self.timeline.now_s, trip.assignment.id
+        number, report = trip.assignment.id, self.reporter.report(trip.device, now_s)
         received = trip.delivery.whole(trip.bytes_down)
         unused = None if received is None else trip.bytes_down - self.prices.download_bytes(received)
         self.scribe.downloaded(now_s, trip, duration_s, unused)
-        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, self._report(trip), received))
+        self.feed(ev.Downloaded(now_s, number, trip.bytes_down, duration_s, report, received))
         if not trip.recalled:
-            self._begin_training(trip)
+            self._begin_training(trip, now_s)
 
-    def _begin_training(self, trip: Trip) -> None:
+    def _begin_training(self, trip: Trip, now_s: float) -> None:
         self.requests[trip.assignment.id] = TrainRequest(trip.assignment, trip.plan)
-        self.scribe.training_started(self.timeline.now_s, trip)
+        self.scribe.training_started(now_s, trip)
         if self.config.on_memory_drop == "drop":
             self._train_eagerly(trip)
 
@@ -231,19 +229,19 @@ class Driver:
 
     def squeezed(self, trip: Trip) -> None:
         """A client has too little memory to train its plan; its steps begin again with a smaller one."""
-        self.feed(ev.MemoryFell(self.timeline.now_s, trip.assignment.id, self._report(trip)))
+        now_s = self.timeline.now_s
+        self.feed(ev.MemoryFell(now_s, trip.assignment.id, self.reporter.report(trip.device, now_s)))
         if not trip.recalled:
-            self._begin_training(trip)
+            self._begin_training(trip, now_s)
 
-    def trained(self, trip: Trip, duration_s: float) -> None:
+    def trained(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """The local steps are done."""
-        self.scribe.trained(self.timeline.now_s, trip, duration_s)
+        self.scribe.trained(now_s, trip, duration_s)
         if self.config.on_memory_drop == "shrink":
             self._train_eagerly(trip)  # only now is the plan final
 
-    def uploaded(self, trip: Trip, duration_s: float) -> None:
+    def uploaded(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """An update reached the server."""
-        now_s = self.timeline.now_s
         self.scribe.uploaded(now_s, trip, duration_s)
         self._free(trip)
         self.feed(ev.Uploaded(now_s, trip.assignment.id, trip.bytes_up, duration_s))
@@ -265,11 +263,12 @@ class Driver:
         if at_s == float("inf"):
             self.feed(ev.FleetGone(now_s))
             return
-        self._at(at_s, self._see_fleet, LAST)
+        self.timeline.clock.tell_at(at_s, self._see_fleet, LAST)
 
-    def _see_fleet(self, now_s: float) -> None:
-        if not self.server.listens_to("FleetSeen"):
+    def _see_fleet(self, _: simpy.Event) -> None:
+        if self.stopped.triggered or not self.server.listens_to("FleetSeen"):
             return  # the run ended while the server was waiting
+        now_s = self.timeline.now_s
         fleet = FleetAt(self.reporter, now_s, self.busy)
         if fleet.num_devices <= LARGE_FLEET or now_s >= self.next_count_s:
             self.scribe.fleet_seen(now_s, len(fleet.present), len(self.at_work))
@@ -288,7 +287,7 @@ class Driver:
             return {}
         trips = [trip for trip in self.trips.values() if trip.phase == "upload" and not trip.recalled]
         for trip in trips:
-            trip.note_progress()
+            trip.note_progress(self.timeline.now_s)
         return {trip.assignment.id: trip.bytes_up for trip in trips}
 
     def _at(self, at_s: float, call: Callable[[float], None], priority: int) -> None:

@@ -31,7 +31,13 @@ class Clock(simpy.Environment):
 
     A SimPy timeout adds a delay to the present, which may miss the instant meant by a rounding error; the
     ends of transfers are exact roots and should stay so.
+
+    Args:
+        initial_time: Where it begins, seconds.
     """
+
+    def __init__(self, initial_time: float = 0.0) -> None:
+        super().__init__(float(initial_time))
 
     def wake_at(self, at_s: float, priority: int = WORK) -> simpy.Event:
         """Return an event that fires at this very instant.
@@ -41,7 +47,7 @@ class Clock(simpy.Environment):
         """
         if not at_s >= self._now:
             raise SimulationError(f"time would fall from {self._now!r} s to {at_s!r} s")
-        event = self.event()
+        event = simpy.Event(self)
         event._ok, event._value = True, None  # noqa: SLF001 - as simpy.Timeout does in its own constructor
         heappush(self._queue, (at_s, priority, next(self._eid), event))  # type: ignore[misc]
         return event
@@ -54,9 +60,13 @@ class Clock(simpy.Environment):
 
     def then_at(self, at_s: float, call: Callable[[], None], priority: int = WORK) -> None:
         """Call at this very instant, as a process that is running and waits for it next would."""
+        self.tell_at(at_s, lambda _: call(), priority)
+
+    def tell_at(self, at_s: float, call: Callable[[simpy.Event], None], priority: int = WORK) -> None:
+        """Do the same with the event that fires, which spares a call where many are told."""
         callbacks = self.wake_at(at_s, priority).callbacks
         assert callbacks is not None
-        callbacks.append(lambda _: call())
+        callbacks.append(call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,8 @@ class Timeline:
     @property
     def now_s(self) -> float:
         """Virtual time, seconds since the run began."""
-        return float(self.clock.now)
+        now_s: float = self.clock.now
+        return now_s
 
     def start(self, work: Coroutine[Any, Any, T]) -> Work[T]:
         """Let real work begin; it overlaps whatever happens in virtual time until it is joined.
@@ -135,12 +146,12 @@ class Timeline:
         """Step until the clock would move past an instant with a join; False once `until` is processed."""
         clock, joins = self.clock, self._joins
         while not until.processed:
-            next_s = clock.peek()
-            if joins and next_s > clock.now:
+            if joins and clock.peek() > clock.now:
                 return True
-            if next_s == float("inf"):
-                raise SimulationError("nothing is left to happen, and the run has not stopped")
-            clock.step()
+            try:
+                clock.step()
+            except simpy.core.EmptySchedule:
+                raise SimulationError("nothing is left to happen, and the run has not stopped") from None
         return False
 
     async def _serve(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedsim.errors import TraceError
 
-_SHARED = ("starts_s", "ends_s", "period_s", "_starts", "_ends")
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,10 +73,12 @@ class Availability:
     def at_phase(self, phase_s: float) -> "Availability":
         """Return the same intervals, read so much later than the query says."""
         view = object.__new__(Availability)
-        for name in _SHARED:
-            object.__setattr__(view, name, getattr(self, name))
-        folded = phase_s if self.period_s is None else phase_s % self.period_s
-        object.__setattr__(view, "phase_s", folded)
+        _set(view, "starts_s", self.starts_s)
+        _set(view, "ends_s", self.ends_s)
+        _set(view, "period_s", self.period_s)
+        _set(view, "_starts", self._starts)
+        _set(view, "_ends", self._ends)
+        _set(view, "phase_s", phase_s if self.period_s is None else phase_s % self.period_s)
         return view
 
     def is_online(self, t_s: float) -> bool:
@@ -119,7 +121,7 @@ class Availability:
 
     def _settle(self, t_s: float, *, online: bool) -> float:
         """Step over the last bits that folding into the period rounds away."""
-        while math.isfinite(t_s) and self.is_online(t_s) != online:
+        while self.is_online(t_s) != online and math.isfinite(t_s):
             t_s = math.nextafter(t_s, math.inf)
         return t_s
 

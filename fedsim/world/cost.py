@@ -15,7 +15,7 @@ from fedsim.wire import WireDtype, column_bytes, vector_bytes
 from fedsim.world.shape import ModelShape
 
 KEPT_PLANS = 4096
-"""Distinct plans whose memory and FLOP are kept."""
+"""Distinct plans whose bills are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,23 @@ class Ranks(Protocol):
     def merged(self) -> Sequence[int]:
         """Received and folded into the base; may be empty."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What one plan costs.
+
+    Args:
+        bytes_down: Sent to the client.
+        bytes_up: Sent back.
+        memory_bytes: Peak memory of training.
+        flops: Of all local steps.
+    """
+
+    bytes_down: int
+    bytes_up: int
+    memory_bytes: float
+    flops: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,9 +139,21 @@ class Prices:
     held_up_bytes: np.ndarray | None = None
     dense_columns: np.ndarray | None = None
     output: OutputPrices | None = None
-    _paid: dict[tuple[Sequence[int], Sequence[int]], tuple[float, float]] = field(
-        init=False, default_factory=dict, repr=False
-    )
+    _bills: dict[Ranks, Bill] = field(init=False, default_factory=dict, repr=False)
+
+    def bill(self, plan: Ranks) -> Bill:
+        """Return what a plan costs, which must be hashable; worked out once, since many clients follow it."""
+        known = self._bills.get(plan)
+        if known is None:
+            if len(self._bills) >= KEPT_PLANS:
+                self._bills.clear()
+            known = self._bills[plan] = Bill(
+                self.bytes_down(plan),
+                self.bytes_up(plan),
+                self.memory_bytes(plan.total, plan.trained),
+                self.flops(plan.total, plan.trained),
+            )
+        return known
 
     def merged_bytes(self, merged: Sequence[int]) -> int:
         """Bytes sent to the client to be folded into its base."""
@@ -154,23 +183,6 @@ class Prices:
 
     def memory_bytes(self, total: Sequence[int], trained: Sequence[int]) -> float:
         """Peak memory of training: base, activations, received columns, trained columns."""
-        return self._memory_and_flops(total, trained)[0]
-
-    def flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
-        """FLOP of all local steps."""
-        return self._memory_and_flops(total, trained)[1]
-
-    def _memory_and_flops(self, total: Sequence[int], trained: Sequence[int]) -> tuple[float, float]:
-        """Work both out once for each plan: many clients follow the same one."""
-        key = (tuple(total), tuple(trained))
-        known = self._paid.get(key)
-        if known is None:
-            if len(self._paid) >= KEPT_PLANS:
-                self._paid.clear()
-            known = self._paid[key] = self._memory(total, trained), self._flops(total, trained)
-        return known
-
-    def _memory(self, total: Sequence[int], trained: Sequence[int]) -> float:
         trained_array = np.asarray(trained)
         touched = np.unique(self.group[trained_array > 0])
         return float(
@@ -180,7 +192,8 @@ class Prices:
             + self.group_memory[touched].sum()
         )
 
-    def _flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
+    def flops(self, total: Sequence[int], trained: Sequence[int]) -> float:
+        """FLOP of all local steps."""
         return float(
             self.base_flops + self.tail_flops @ np.asarray(total) + self.train_flops @ np.asarray(trained)
         )

@@ -14,7 +14,7 @@ import numpy as np
 from fedsim.errors import TraceError
 
 _NOT_SUMMED = np.empty(0)
-_SHARED = ("times_s", "values", "period_s", "prefix", "_times", "_values", "_prefix")
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,10 +100,15 @@ class StepTrace:
     def _view(self, offset_s: float, scale: float) -> "StepTrace":
         """Share everything but offset and scale; devices are made by the million, arrays are checked once."""
         view = object.__new__(StepTrace)
-        for name in _SHARED:
-            object.__setattr__(view, name, getattr(self, name))
-        object.__setattr__(view, "offset_s", offset_s)
-        object.__setattr__(view, "scale", scale)
+        _set(view, "times_s", self.times_s)
+        _set(view, "values", self.values)
+        _set(view, "period_s", self.period_s)
+        _set(view, "prefix", self.prefix)
+        _set(view, "_times", self._times)
+        _set(view, "_values", self._values)
+        _set(view, "_prefix", self._prefix)
+        _set(view, "offset_s", offset_s)
+        _set(view, "scale", scale)
         view._settle()
         return view
 
@@ -152,15 +157,18 @@ class StepTrace:
         fits into the current step needs no sum at all, and all sums are relative to the period in which the
         start lies, so neither a small amount nor a start after many weeks loses accuracy.
         """
-        if amount <= 0 or math.isinf(start_s):
+        if amount <= 0 or start_s == math.inf:
             return start_s
-        if self.scale == 0 or math.isinf(amount):
+        if self.scale == 0 or amount == math.inf:
             return math.inf
+        unscaled = amount / self.scale
+        if len(self._values) == 1:
+            return start_s + unscaled / self._values[0] if self._values[0] else math.inf
         position, rate, room_s = self._here(start_s)
-        rest = amount / self.scale - room_s * rate if rate else amount / self.scale
+        rest = unscaled - room_s * rate if rate else unscaled
         if rest <= 0:
-            return start_s + amount / self.scale / rate
-        if math.isinf(room_s):
+            return start_s + unscaled / rate
+        if room_s == math.inf:
             return math.inf
         target = self._summed(position + room_s) + rest
         return start_s + max(room_s, self._root(target) - position)
@@ -168,19 +176,19 @@ class StepTrace:
     def _here(self, t_s: float) -> tuple[float, float, float]:
         """Return the position inside the period, the unscaled value there, and how long it lasts."""
         position = self._position(t_s)
-        k = self._segment(position)
-        if k + 1 < len(self._times):
-            edge = self._times[k + 1]
+        after = bisect_right(self._times, position) or 1
+        if after < len(self._times):
+            edge = self._times[after]
         else:
             edge = math.inf if self.period_s is None else self.period_s
-        return position, self._values[k], edge - position
+        return position, self._values[after - 1], edge - position
 
     def _position(self, t_s: float) -> float:
         shifted = t_s + self.offset_s
         return shifted if self.period_s is None else shifted % self.period_s
 
     def _segment(self, position: float) -> int:
-        return max(0, bisect_right(self._times, position) - 1)
+        return (bisect_right(self._times, position) or 1) - 1
 
     def _summed(self, position: float) -> float:
         """Unscaled integral from 0 to a position that may lie beyond the period, or before 0."""

@@ -1,0 +1,210 @@
+"""How far is one assignment? What is planned, which job is under way, and what has been moved so far.
+
+A job is work on one resource of the device: receiving, computing, sending. It knows how much there is to do and
+when that much is done; whether the device stays that long is the client's business.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import simpy
+
+from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
+from fedsim.sim.delivery import Delivery, Streamed
+from fedsim.sim.sharing import Flow
+from fedsim.world.device import Device
+from fedsim.world.link import Link
+from fedsim.world.trace import StepTrace
+
+
+@dataclass(slots=True)
+class Trip:
+    """One assignment on its way: what is planned, and how far it got.
+
+    Args:
+        assignment: What was dispatched.
+        device: The machine it runs on.
+        plan: The newest plan; the server may change it until the download ends.
+        delivery: The stream of columns of that plan.
+        phase: What the client does now.
+        phase_began_s: Virtual time at which the phase began.
+        bytes_down: Bytes received.
+        bytes_up: Bytes sent.
+        process: The SimPy process; None before it runs.
+        recalled: Whether the server has told it to stop.
+        under_way: The job that goes on now, when it began or went on, and how much had been done before.
+    """
+
+    assignment: Assignment
+    device: Device
+    plan: RankPlan
+    delivery: Delivery | Streamed
+    phase: Phase = "download"
+    phase_began_s: float = 0.0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    process: simpy.Process | None = field(default=None, repr=False)
+    recalled: bool = False
+    under_way: "tuple[Job, float, float] | None" = field(default=None, repr=False)
+
+    def replan(self, plan: RankPlan, stream: Stream | None = None) -> None:
+        """Follow a new plan from here on."""
+        if self.phase == "download":
+            self.delivery = self.delivery.replanned(self.bytes_down, plan, stream)
+        self.plan = plan
+
+    def note_progress(self, now_s: float) -> None:
+        """Bring the byte counts up to the present instant."""
+        if self.under_way is not None:
+            job, start_s, carried = self.under_way
+            job.note(carried + job.done(start_s, now_s))
+
+
+class Job(Protocol):
+    """Work that takes time on one resource of the device; a plain value holds for as long as it lasts."""
+
+    reports: bool
+    """Whether the client reports on the way."""
+    memory_bytes: float
+    """What the work needs; the device kills it when less is free."""
+    closes_at_s: float
+    """When the work may end before it is done."""
+    flow: Flow | None
+    """The transfer over links that others use too; None where the device is alone."""
+
+    def amount(self) -> float:
+        """How much there is to do; a re-plan may change it."""
+        ...
+
+    def least(self) -> float:
+        """How much must be done before the work may be cut."""
+        ...
+
+    def end_s(self, start_s: float, amount: float) -> float:
+        """Return the instant at which that much is done."""
+        ...
+
+    def done(self, start_s: float, end_s: float) -> float:
+        """Return how much is done in between."""
+        ...
+
+    def note(self, done: float) -> None:
+        """Take the amount done so far."""
+        ...
+
+
+class Downloading:
+    """Receiving the columns of a plan."""
+
+    reports: ClassVar[bool] = True
+    memory_bytes: ClassVar[float] = 0.0
+    __slots__ = ("closes_at_s", "flow", "link", "trip")
+
+    def __init__(self, trip: Trip) -> None:
+        self.trip = trip
+        self.link: Link = trip.device.downlink
+        self.closes_at_s = trip.delivery.closes_at_s
+        self.flow: Flow | None = None
+
+    def amount(self) -> float:
+        """Bytes of the newest plan."""
+        return float(self.trip.delivery.size_bytes)
+
+    def least(self) -> float:
+        """Bytes up to the first column that can be trained."""
+        return float(self.trip.delivery.least_bytes)
+
+    def end_s(self, start_s: float, amount: float) -> float:
+        """Return when so many bytes have come."""
+        return _end_s(self.link, self.flow, start_s, amount)
+
+    def done(self, start_s: float, end_s: float) -> float:
+        """Return the bytes that come in between."""
+        return _done(self.link, self.flow, start_s, end_s)
+
+    def note(self, done: float) -> None:
+        """Count bytes; what came before a re-plan stays."""
+        trip = self.trip
+        trip.bytes_down = max(trip.bytes_down, min(trip.delivery.size_bytes, int(done)))
+
+
+class Uploading:
+    """Sending an update.
+
+    Args:
+        trip: Whose.
+        size_bytes: Of the update.
+    """
+
+    reports: ClassVar[bool] = False
+    memory_bytes: ClassVar[float] = 0.0
+    closes_at_s: ClassVar[float] = math.inf
+    __slots__ = ("flow", "link", "size_bytes", "trip")
+
+    def __init__(self, trip: Trip, size_bytes: int) -> None:
+        self.trip = trip
+        self.link: Link = trip.device.uplink
+        self.size_bytes = size_bytes
+        self.flow: Flow | None = None
+
+    def amount(self) -> float:
+        """Bytes of the update."""
+        return float(self.size_bytes)
+
+    def least(self) -> float:
+        """All of them."""
+        return float(self.size_bytes)
+
+    def end_s(self, start_s: float, amount: float) -> float:
+        """Return when so many bytes have gone."""
+        return _end_s(self.link, self.flow, start_s, amount)
+
+    def done(self, start_s: float, end_s: float) -> float:
+        """Return the bytes that go in between."""
+        return _done(self.link, self.flow, start_s, end_s)
+
+    def note(self, done: float) -> None:
+        """Count bytes."""
+        self.trip.bytes_up = max(self.trip.bytes_up, min(self.size_bytes, int(done)))
+
+
+class Training:
+    """The local steps.
+
+    Args:
+        compute: Speed of the device, FLOP per second.
+        flops: Of all steps.
+        memory_bytes: What they need.
+    """
+
+    reports: ClassVar[bool] = False
+    closes_at_s: ClassVar[float] = math.inf
+    flow: ClassVar[None] = None
+    __slots__ = ("done", "end_s", "flops", "memory_bytes")
+
+    def __init__(self, compute: StepTrace, flops: float, memory_bytes: float) -> None:
+        self.flops = flops
+        self.memory_bytes = memory_bytes
+        self.end_s: Callable[[float, float], float] = compute.inverse_integral
+        self.done: Callable[[float, float], float] = compute.integral
+
+    def amount(self) -> float:
+        """FLOP of all steps."""
+        return self.flops
+
+    def least(self) -> float:
+        """All of them."""
+        return self.flops
+
+    def note(self, done: float) -> None:
+        """Training moves no bytes."""
+
+
+def _end_s(link: Link, flow: Flow | None, start_s: float, size_bytes: float) -> float:
+    return link.transfer_end_s(start_s, size_bytes) if flow is None else flow.end_s(start_s, size_bytes)
+
+
+def _done(link: Link, flow: Flow | None, start_s: float, end_s: float) -> float:
+    return link.bytes_between(start_s, end_s) if flow is None else flow.done(start_s, end_s)
