@@ -97,9 +97,6 @@ class Client:
             self.desk.dropped(self.trip, str(left))
         except _RecalledError:
             return
-        except simpy.Interrupt:
-            if not self.trip.recalled:
-                raise
 
     def _download(self) -> Steps:
         began_s = self._begin("download")

@@ -1,7 +1,7 @@
 """What can the server see of the fleet at one instant?"""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -36,31 +36,36 @@ class Reporter:
     num_examples: Callable[[int], int]
     oracle: OracleWindow | None = None
     _devices: OrderedDict[int, Device] = field(default_factory=OrderedDict)
-    _examples: dict[int, int] = field(default_factory=dict)
+    _reports: dict[int, DeviceReport] = field(default_factory=dict)
 
     def device(self, index: int) -> Device:
         """Return one device; those used last are kept, since making one is slow."""
         device = self._devices.get(index)
         if device is None:
             device = self._devices[index] = self.population.device(index)
-            self._examples[index] = self.num_examples(index)
             if len(self._devices) > KEPT_DEVICES:
                 oldest, _ = self._devices.popitem(last=False)
-                del self._examples[oldest]
+                self._reports.pop(oldest, None)
         return device
 
-    def _shard_size(self, index: int) -> int:
-        known = self._examples.get(index)
-        return self.num_examples(index) if known is None else known
-
     def report(self, device: Device, now_s: float) -> DeviceReport:
-        """What this device tells at this instant."""
+        """What this device tells at this instant; the same value again as long as nothing has changed."""
+        memory_bytes, flops = device.memory.value(now_s), device.compute.value(now_s)
+        known = self._reports.get(device.index)
+        if known is not None and known.memory_bytes == memory_bytes and known.flops == flops:
+            return known
+        report = self._report(device, now_s, memory_bytes, flops)
+        if self.oracle is None and device.index in self._devices:
+            self._reports[device.index] = report
+        return report
+
+    def _report(self, device: Device, now_s: float, memory_bytes: float, flops: float) -> DeviceReport:
         return DeviceReport(
             client=device.index,
             device_class=device.device_class,
-            memory_bytes=device.memory.value(now_s),
-            flops=device.compute.value(now_s),
-            num_examples=self._shard_size(device.index),
+            memory_bytes=memory_bytes,
+            flops=flops,
+            num_examples=self.num_examples(device.index),
             latency_s=max(device.downlink.latency_s, device.uplink.latency_s),
             known_download_bps=self._known_bps(device, now_s, up=False),
             known_upload_bps=self._known_bps(device, now_s, up=True),
@@ -83,11 +88,13 @@ class FleetAt:
         reporter: Knows the devices.
         now_s: The instant.
         busy: Device -> whether it is at work already, bool (devices,).
+        at_work: The same devices, quicker to ask about one.
     """
 
     reporter: Reporter
     now_s: float
     busy: np.ndarray
+    at_work: Container[int]
 
     @property
     def num_devices(self) -> int:
@@ -106,7 +113,7 @@ class FleetAt:
 
     def is_idle(self, client: int) -> bool:
         """Whether this device is online and idle."""
-        return not self.busy[client] and self.reporter.population.is_online(client, self.now_s)
+        return client not in self.at_work and self.reporter.population.is_online(client, self.now_s)
 
     def report(self, client: int) -> DeviceReport:
         """What this device tells when it checks in now."""

@@ -29,7 +29,7 @@ class Presence:
             self._watched.add(device.index)
             departure_s = device.availability.next_departure_s(float(self.clock.now))
             if departure_s != float("inf"):
-                self.clock.call_at(departure_s, lambda: self._departs(device, departure_s), CLOSING)
+                self.clock.then_at(departure_s, lambda: self._departs(device, departure_s), CLOSING)
 
     def _departs(self, device: Device, now_s: float) -> None:
         self.scribe.departed(now_s, device)

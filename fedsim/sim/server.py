@@ -22,7 +22,7 @@ from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
 from fedsim.sim.sharing import SharedLinks
-from fedsim.sim.timeline import CLOSING, Timeline, Work
+from fedsim.sim.timeline import CLOSING, Timeline, Walk, Work
 from fedsim.sim.trip import Trip
 from fedsim.world.cost import Prices
 
@@ -131,7 +131,7 @@ class Driver:
             config.on_memory_drop,
             self.links,
         )
-        trip.process = clock.process(client.run())
+        trip.walk = Walk(client.run())
 
     def _replan(self, action: ev.Replan) -> None:
         trip = self.trips[action.assignment]
@@ -147,15 +147,16 @@ class Driver:
         self._interrupt(trip)
 
     def _interrupt(self, trip: Trip) -> None:
-        if trip.process is not None and trip.process is not self.timeline.clock.active_process:
-            trip.process.interrupt("recalled")
+        """Stop a client, unless it is the one that is reporting: it sees by itself that it was recalled."""
+        if trip.walk is not None and not trip.walk.is_running:
+            trip.walk.stop()
 
     def _take_part(self, action: ev.TakePart) -> None:
         """End an upload; what has come of it is the update."""
         trip, number, now_s = self.trips[action.assignment], action.assignment, self.timeline.now_s
         trip.note_progress(self.timeline.now_s)
         trip.recalled = True
-        if trip.process is not self.timeline.clock.active_process:
+        if trip.walk is None or not trip.walk.is_running:
             self._tell_of_cut(trip)
         self.cuts[number] = UploadCut(trip.bytes_up, tuple(self.prices.up_bytes.tolist()))
         self.scribe.uploaded(now_s, trip, now_s - trip.phase_began_s, cut=action.reason)
@@ -269,7 +270,7 @@ class Driver:
         if self.stopped.triggered or not self.server.listens_to("FleetSeen"):
             return  # the run ended while the server was waiting
         now_s = self.timeline.now_s
-        fleet = FleetAt(self.reporter, now_s, self.busy)
+        fleet = FleetAt(self.reporter, now_s, self.busy, self.at_work)
         if fleet.num_devices <= LARGE_FLEET or now_s >= self.next_count_s:
             self.scribe.fleet_seen(now_s, len(fleet.present), len(self.at_work))
             self.next_count_s = now_s + COUNT_EVERY_S
@@ -295,7 +296,7 @@ class Driver:
             if not self.stopped.triggered:
                 call(self.timeline.now_s)
 
-        self.timeline.clock.call_at(at_s, fire, priority)
+        self.timeline.clock.then_at(at_s, fire, priority)
 
     # --- real work --------------------------------------------------------------------------------------
 

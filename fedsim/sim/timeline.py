@@ -8,7 +8,7 @@ worker finished first, and a join takes no virtual time.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from heapq import heappush
 from typing import Any, Generic, TypeVar
@@ -23,7 +23,6 @@ T = TypeVar("T")
 # takes a chance away comes after whatever completes.
 WORK = 1
 CLOSING = 2
-_FIRST = 0
 
 
 class Clock(simpy.Environment):
@@ -52,14 +51,8 @@ class Clock(simpy.Environment):
         heappush(self._queue, (at_s, priority, next(self._eid), event))  # type: ignore[misc]
         return event
 
-    def call_at(self, at_s: float, call: Callable[[], None], priority: int = WORK) -> None:
-        """Call at this very instant, as a process that only waits for it would."""
-        # A process begins after whatever is under way at this instant; its wake-up gets its place in the
-        # order of equal instants then, and not before.
-        self.then_at(self._now, lambda: self.then_at(at_s, call, priority), _FIRST)
-
     def then_at(self, at_s: float, call: Callable[[], None], priority: int = WORK) -> None:
-        """Call at this very instant, as a process that is running and waits for it next would."""
+        """Call at this very instant; calls of one instant and priority keep the order in which they were asked."""
         self.tell_at(at_s, lambda _: call(), priority)
 
     def tell_at(self, at_s: float, call: Callable[[simpy.Event], None], priority: int = WORK) -> None:
@@ -67,6 +60,42 @@ class Clock(simpy.Environment):
         callbacks = self.wake_at(at_s, priority).callbacks
         assert callbacks is not None
         callbacks.append(call)
+
+
+class Walk:
+    """A process that begins at once and may be stopped.
+
+    It is what a SimPy process is, less an event for its beginning and one for its end: a fleet makes one for
+    each assignment, and nobody waits for them.
+
+    Args:
+        steps: Yields the events that it waits for, each of which is still to come.
+    """
+
+    __slots__ = ("_steps", "is_running")
+
+    def __init__(self, steps: Generator[simpy.Event, Any, None]) -> None:
+        self._steps: Generator[simpy.Event, Any, None] | None = steps
+        self.is_running = False
+        self._go_on(None)
+
+    def stop(self) -> None:
+        """End it where it waits; `GeneratorExit` is raised there."""
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    def _go_on(self, event: simpy.Event | None) -> None:
+        if self._steps is None:
+            return  # it was stopped before what it waited for came
+        self.is_running = True
+        try:
+            awaited = self._steps.send(None if event is None else event.value)
+            awaited.callbacks.append(self._go_on)
+        except StopIteration:
+            self._steps = None
+        finally:
+            self.is_running = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-import simpy
-
 from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
 from fedsim.sim.delivery import Delivery, Streamed
 from fedsim.sim.sharing import Flow
+from fedsim.sim.timeline import Walk
 from fedsim.world.device import Device
 from fedsim.world.link import Link
 from fedsim.world.trace import StepTrace
@@ -32,7 +31,7 @@ class Trip:
         phase_began_s: Virtual time at which the phase began.
         bytes_down: Bytes received.
         bytes_up: Bytes sent.
-        process: The SimPy process; None before it runs.
+        walk: The process of the client; None before it runs.
         recalled: Whether the server has told it to stop.
         under_way: The job that goes on now, when it began or went on, and how much had been done before.
     """
@@ -45,7 +44,7 @@ class Trip:
     phase_began_s: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
-    process: simpy.Process | None = field(default=None, repr=False)
+    walk: Walk | None = field(default=None, repr=False)
     recalled: bool = False
     under_way: "tuple[Job, float, float] | None" = field(default=None, repr=False)
 

@@ -76,6 +76,7 @@ class Population:
     _made: list[Timetables] = field(init=False, default_factory=list, repr=False)
     _rows: dict[tuple[int, float], Availability] = field(init=False, default_factory=dict, repr=False)
     _constant: dict[float, StepTrace] = field(init=False, default_factory=dict, repr=False)
+    _powers: dict[tuple[int, int], DevicePower] = field(init=False, default_factory=dict, repr=False)
 
     @property
     def num_devices(self) -> int:
@@ -95,18 +96,20 @@ class Population:
     def device(self, index: int) -> Device:
         """Build one device; its traces share the fleet's arrays."""
         battery = float(self.battery_wh[index])
-        downlink, uplink = self._links(index)
+        own, kind = self.connections, int(self.class_index[index])
+        shared = int(own.trace[index])
+        downlink, uplink = self._links(index, own.library[shared])
         return Device(
             index=index,
             device_id=self.device_ids[index],
-            device_class=self.class_names[self.class_index[index]],
+            device_class=self.class_names[kind],
             memory=self._state_trace(index, "mem_available_mib", float(self.memory_bytes[index]), MIB_BYTES),
             compute=self._compute(index),
             downlink=downlink,
             uplink=uplink,
             availability=self.availability(index),
             battery_wh=None if math.isnan(battery) else battery,
-            power=self._power(index),
+            power=None if self.power is None else self._power(kind, shared),
         )
 
     def availability(self, index: int) -> Availability:
@@ -166,9 +169,8 @@ class Population:
         # Folding into the period rounds: settle on an instant at which the device really is there.
         return self.availability(int(chosen[first])).next_return_s(arrival)
 
-    def _links(self, index: int) -> tuple[Link, Link]:
+    def _links(self, index: int, shared: BandwidthTrace) -> tuple[Link, Link]:
         own = self.connections
-        shared = own.library[int(own.trace[index])]
         offset, scale = float(own.offset_s[index]), float(own.scale[index])
         latency = float(own.latency_s[index])
         up = shared.up if shared.up is not None else shared.down.scaled(1 / float(own.down_over_up[index]))
@@ -177,10 +179,13 @@ class Population:
             Link(up.seen(offset, scale), latency),
         )
 
-    def _power(self, index: int) -> DevicePower | None:
-        if self.power is None:
-            return None
-        return self.power.of(int(self.class_index[index]), int(self.connections.trace[index]))
+    def _power(self, kind: int, shared: int) -> DevicePower:
+        """Power of a class on a trace of the library; a fleet has few distinct ones."""
+        known = self._powers.get((kind, shared))
+        if known is None:
+            assert self.power is not None
+            known = self._powers[kind, shared] = self.power.of(kind, shared)
+        return known
 
     def _compute(self, index: int) -> StepTrace:
         speed = float(self.compute_flops[index])

@@ -49,17 +49,16 @@ class StepTrace:
             self._adopt_arrays()
         for name in ("times", "values", "prefix"):
             array = self.times_s if name == "times" else getattr(self, name)
-            object.__setattr__(self, f"_{name}", array.data)
-        self._settle()
+            _set(self, f"_{name}", array.data)
+        _set(self, "offset_s", self._folded(self.offset_s, self.scale))
 
-    def _settle(self) -> None:
+    def _folded(self, offset_s: float, scale: float) -> float:
         """Check scale and offset, and fold the offset into the period."""
-        if not (math.isfinite(self.scale) and self.scale >= 0 and math.isfinite(self.offset_s)):
+        if not (0 <= scale < math.inf and -math.inf < offset_s < math.inf):
             raise TraceError(
-                f"step trace: expected a finite offset and a scale >= 0, got {self.offset_s} and {self.scale}"
+                f"step trace: expected a finite offset and a scale >= 0, got {offset_s} and {scale}"
             )
-        if self.period_s is not None:
-            object.__setattr__(self, "offset_s", self.offset_s % self.period_s)
+        return offset_s if self.period_s is None else offset_s % self.period_s
 
     def _adopt_arrays(self) -> None:
         """Check the arrays, join equal neighbours so that every instant is a real change, and sum them up."""
@@ -72,7 +71,7 @@ class StepTrace:
         prefix = np.concatenate(([0.0], np.cumsum(np.diff(edges) * values[: len(edges) - 1])))
         for name, array in (("times_s", times), ("values", values), ("prefix", prefix)):
             array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            _set(self, name, array)
 
     @classmethod
     def constant(cls, value: float) -> "StepTrace":
@@ -107,9 +106,8 @@ class StepTrace:
         _set(view, "_times", self._times)
         _set(view, "_values", self._values)
         _set(view, "_prefix", self._prefix)
-        _set(view, "offset_s", offset_s)
+        _set(view, "offset_s", self._folded(offset_s, scale))
         _set(view, "scale", scale)
-        view._settle()
         return view
 
     def value(self, t_s: float) -> float:
