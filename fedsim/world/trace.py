@@ -13,11 +13,86 @@ import numpy as np
 
 from fedsim.errors import TraceError
 
-_NOT_SUMMED = np.empty(0)
 _set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """The arrays of a trace, checked and summed up once; all its views share them.
+
+    Args:
+        times_s: Instants at which a new value begins.
+        values: The value from each instant on.
+        period_s: Length after which the trace begins again, or None.
+        prefix: Integral from 0 to each instant, and to the end of the period.
+    """
+
+    times_s: np.ndarray
+    values: np.ndarray
+    period_s: float | None
+    prefix: np.ndarray
+    # The same arrays as Python sees them best: a single float of a memoryview costs half of one of an array,
+    # and a binary search a sixth.
+    times: "memoryview[float]" = field(init=False, repr=False)
+    level: "memoryview[float]" = field(init=False, repr=False)
+    sums: "memoryview[float]" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for array, name in ((self.times_s, "times"), (self.values, "level"), (self.prefix, "sums")):
+            array.flags.writeable = False
+            _set(self, name, array.data)
+
+    @classmethod
+    def of(cls, times_s: np.ndarray, values: np.ndarray, period_s: float | None) -> "_Steps":
+        """Check the arrays, join equal neighbours so that every instant is a real change, and sum them up."""
+        times = np.asarray(times_s, dtype=np.float64)
+        values = np.asarray(values, dtype=np.float64)
+        _check_steps(times, values, period_s)
+        real = np.concatenate(([True], np.diff(values) != 0))
+        times, values = times[real], values[real]
+        edges = times if period_s is None else np.append(times, period_s)
+        prefix = np.concatenate(([0.0], np.cumsum(np.diff(edges) * values[: len(edges) - 1])))
+        return cls(times, values, period_s, prefix)
+
+    def here(self, position: float) -> tuple[float, float]:
+        """Return the value at a position inside the period, and how long it lasts from there."""
+        after = bisect_right(self.times, position) or 1
+        if after < len(self.times):
+            edge = self.times[after]
+        else:
+            edge = math.inf if self.period_s is None else self.period_s
+        return self.level[after - 1], edge - position
+
+    def summed(self, position: float) -> float:
+        """Return the integral from 0 to a position that may lie beyond the period, or before 0."""
+        whole = 0.0
+        if self.period_s is not None:
+            loops, position = divmod(position, self.period_s)
+            whole = loops * self.sums[-1]
+        k = (bisect_right(self.times, position) or 1) - 1
+        return whole + (self.sums[k] + (position - self.times[k]) * self.level[k])
+
+    def root(self, target: float) -> float:
+        """Return the earliest position with this integral from 0."""
+        if self.period_s is None:
+            return self._root_in_one_pass(target)
+        total = self.sums[-1]
+        if total <= 0:
+            return math.inf
+        # The target in (0, total] of its own pass: ending exactly with a pass belongs to that pass.
+        loops = math.ceil(target / total) - 1
+        rest = min(max(target - loops * total, 0.0), total)
+        return loops * self.period_s + self._root_in_one_pass(rest)
+
+    def _root_in_one_pass(self, target: float) -> float:
+        k = min(bisect_left(self.sums, target) or 1, len(self.level))
+        rate = self.level[k - 1]
+        if rate == 0:
+            return math.inf
+        return self.times[k - 1] + (target - self.sums[k - 1]) / rate
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class StepTrace:
     """A piecewise-constant, non-negative function of time.
 
@@ -29,49 +104,51 @@ class StepTrace:
         period_s: Length after which the trace begins again; without it the last value holds for ever.
         offset_s: The trace is read this much later than the query says.
         scale: Every value is multiplied by this.
-        prefix: Integral from 0 to each instant, unscaled; computed when it is not given.
     """
 
-    times_s: np.ndarray
-    values: np.ndarray
-    period_s: float | None = None
-    offset_s: float = 0.0
-    scale: float = 1.0
-    prefix: np.ndarray = field(default_factory=lambda: _NOT_SUMMED, repr=False)
-    # The same arrays as Python sees them best: a single float of a memoryview costs half of one of an array,
-    # and a binary search a sixth.
-    _times: "memoryview[float]" = field(init=False, repr=False)
-    _values: "memoryview[float]" = field(init=False, repr=False)
-    _prefix: "memoryview[float]" = field(init=False, repr=False)
+    _steps: _Steps
+    offset_s: float
+    scale: float
 
-    def __post_init__(self) -> None:
-        if self.prefix.size == 0:
-            self._adopt_arrays()
-        for name in ("times", "values", "prefix"):
-            array = self.times_s if name == "times" else getattr(self, name)
-            _set(self, f"_{name}", array.data)
-        _set(self, "offset_s", self._folded(self.offset_s, self.scale))
+    def __init__(
+        self,
+        times_s: np.ndarray,
+        values: np.ndarray,
+        period_s: float | None = None,
+        offset_s: float = 0.0,
+        scale: float = 1.0,
+    ) -> None:
+        self._adopt(_Steps.of(times_s, values, period_s), offset_s, scale)
 
-    def _folded(self, offset_s: float, scale: float) -> float:
+    def _adopt(self, steps: _Steps, offset_s: float, scale: float) -> None:
         """Check scale and offset, and fold the offset into the period."""
         if not (0 <= scale < math.inf and -math.inf < offset_s < math.inf):
             raise TraceError(
                 f"step trace: expected a finite offset and a scale >= 0, got {offset_s} and {scale}"
             )
-        return offset_s if self.period_s is None else offset_s % self.period_s
+        _set(self, "_steps", steps)
+        _set(self, "offset_s", offset_s if steps.period_s is None else offset_s % steps.period_s)
+        _set(self, "scale", scale)
 
-    def _adopt_arrays(self) -> None:
-        """Check the arrays, join equal neighbours so that every instant is a real change, and sum them up."""
-        times = np.asarray(self.times_s, dtype=np.float64)
-        values = np.asarray(self.values, dtype=np.float64)
-        _check_steps(times, values, self.period_s)
-        real = np.concatenate(([True], np.diff(values) != 0))
-        times, values = times[real], values[real]
-        edges = times if self.period_s is None else np.append(times, self.period_s)
-        prefix = np.concatenate(([0.0], np.cumsum(np.diff(edges) * values[: len(edges) - 1])))
-        for name, array in (("times_s", times), ("values", values), ("prefix", prefix)):
-            array.flags.writeable = False
-            _set(self, name, array)
+    @property
+    def times_s(self) -> np.ndarray:
+        """Instants at which a new value begins, unshifted; equal neighbours are joined."""
+        return self._steps.times_s
+
+    @property
+    def values(self) -> np.ndarray:
+        """The value from each instant on, unscaled."""
+        return self._steps.values
+
+    @property
+    def period_s(self) -> float | None:
+        """Length after which the trace begins again, or None."""
+        return self._steps.period_s
+
+    @property
+    def prefix(self) -> np.ndarray:
+        """Integral from 0 to each instant, unscaled and unshifted."""
+        return self._steps.prefix
 
     @classmethod
     def constant(cls, value: float) -> "StepTrace":
@@ -86,49 +163,39 @@ class StepTrace:
 
     def shifted(self, offset_s: float) -> "StepTrace":
         """Return a view that is read this much later: ``shifted(d).value(t) == value(t + d)``."""
-        return self._view(self.offset_s + offset_s, self.scale)
+        return self.seen(offset_s, 1.0)
 
     def scaled(self, factor: float) -> "StepTrace":
         """Return a view whose values are multiplied by this factor."""
-        return self._view(self.offset_s, self.scale * factor)
+        return self.seen(0.0, factor)
 
     def seen(self, offset_s: float, factor: float) -> "StepTrace":
-        """Return a view that is shifted and scaled."""
-        return self._view(self.offset_s + offset_s, self.scale * factor)
-
-    def _view(self, offset_s: float, scale: float) -> "StepTrace":
-        """Share everything but offset and scale; devices are made by the million, arrays are checked once."""
+        """Return a view that is shifted and scaled; devices are made by the million, arrays checked once."""
         view = object.__new__(StepTrace)
-        _set(view, "times_s", self.times_s)
-        _set(view, "values", self.values)
-        _set(view, "period_s", self.period_s)
-        _set(view, "prefix", self.prefix)
-        _set(view, "_times", self._times)
-        _set(view, "_values", self._values)
-        _set(view, "_prefix", self._prefix)
-        _set(view, "offset_s", self._folded(offset_s, scale))
-        _set(view, "scale", scale)
+        view._adopt(self._steps, self.offset_s + offset_s, self.scale * factor)
         return view
 
     def value(self, t_s: float) -> float:
         """Return the value at this instant."""
-        if len(self._values) == 1:
-            return self._values[0] * self.scale
-        return self._values[self._segment(self._position(t_s))] * self.scale
+        steps = self._steps
+        if len(steps.level) == 1:
+            return steps.level[0] * self.scale
+        return steps.level[(bisect_right(steps.times, self._position(t_s)) or 1) - 1] * self.scale
 
     def next_change_s(self, t_s: float) -> float:
         """Return the earliest instant after `t_s` at which the value differs; infinity if there is none."""
-        if len(self._values) == 1 or self.scale == 0:
+        steps = self._steps
+        if len(steps.level) == 1 or self.scale == 0:
             return math.inf
         position = self._position(t_s)
-        k = self._segment(position) + 1
-        if k < len(self._times):
-            ahead = self._times[k] - position
-        elif self.period_s is None:
+        k = bisect_right(steps.times, position) or 1
+        if k < len(steps.times):
+            ahead = steps.times[k] - position
+        elif steps.period_s is None:
             return math.inf
         else:
-            same = self._values[0] == self._values[-1]
-            ahead = self.period_s - position + (self._times[1] if same else 0.0)
+            same = steps.level[0] == steps.level[-1]
+            ahead = steps.period_s - position + (steps.times[1] if same else 0.0)
         change = max(t_s + ahead, math.nextafter(t_s, math.inf))
         now = self.value(t_s)
         # Adding the offset and folding round to the nearest float; step over the last bits so that the
@@ -141,11 +208,12 @@ class StepTrace:
         """Return the integral from `start_s` to `end_s`, which is not before the start."""
         if end_s <= start_s:
             return 0.0
-        position, rate, room_s = self._here(start_s)
+        steps, position = self._steps, self._position(start_s)
+        rate, room_s = steps.here(position)
         length_s = end_s - start_s
         if length_s <= room_s:
             return length_s * rate * self.scale
-        beyond = self._summed(position + length_s) - self._summed(position + room_s)
+        beyond = steps.summed(position + length_s) - steps.summed(position + room_s)
         return (room_s * rate + max(0.0, beyond)) * self.scale
 
     def inverse_integral(self, start_s: float, amount: float) -> float:
@@ -159,63 +227,22 @@ class StepTrace:
             return start_s
         if self.scale == 0 or amount == math.inf:
             return math.inf
-        unscaled = amount / self.scale
-        if len(self._values) == 1:
-            return start_s + unscaled / self._values[0] if self._values[0] else math.inf
-        position, rate, room_s = self._here(start_s)
+        steps, unscaled = self._steps, amount / self.scale
+        if len(steps.level) == 1:
+            return start_s + unscaled / steps.level[0] if steps.level[0] else math.inf
+        position = self._position(start_s)
+        rate, room_s = steps.here(position)
         rest = unscaled - room_s * rate if rate else unscaled
         if rest <= 0:
             return start_s + unscaled / rate
         if room_s == math.inf:
             return math.inf
-        target = self._summed(position + room_s) + rest
-        return start_s + max(room_s, self._root(target) - position)
-
-    def _here(self, t_s: float) -> tuple[float, float, float]:
-        """Return the position inside the period, the unscaled value there, and how long it lasts."""
-        position = self._position(t_s)
-        after = bisect_right(self._times, position) or 1
-        if after < len(self._times):
-            edge = self._times[after]
-        else:
-            edge = math.inf if self.period_s is None else self.period_s
-        return position, self._values[after - 1], edge - position
+        target = steps.summed(position + room_s) + rest
+        return start_s + max(room_s, steps.root(target) - position)
 
     def _position(self, t_s: float) -> float:
-        shifted = t_s + self.offset_s
-        return shifted if self.period_s is None else shifted % self.period_s
-
-    def _segment(self, position: float) -> int:
-        return (bisect_right(self._times, position) or 1) - 1
-
-    def _summed(self, position: float) -> float:
-        """Unscaled integral from 0 to a position that may lie beyond the period, or before 0."""
-        whole = 0.0
-        if self.period_s is not None:
-            loops, position = divmod(position, self.period_s)
-            whole = loops * self._prefix[-1]
-        k = self._segment(position)
-        return whole + (self._prefix[k] + (position - self._times[k]) * self._values[k])
-
-    def _root(self, target: float) -> float:
-        """Earliest position with this unscaled integral from 0."""
-        if self.period_s is None:
-            return self._root_in_one_pass(target)
-        total = self._prefix[-1]
-        if total <= 0:
-            return math.inf
-        # The target in (0, total] of its own pass: ending exactly with a pass belongs to that pass.
-        loops = math.ceil(target / total) - 1
-        rest = min(max(target - loops * total, 0.0), total)
-        return loops * self.period_s + self._root_in_one_pass(rest)
-
-    def _root_in_one_pass(self, target: float) -> float:
-        k = max(1, bisect_left(self._prefix, target))
-        k = min(k, len(self._values))
-        rate = self._values[k - 1]
-        if rate == 0:
-            return math.inf
-        return self._times[k - 1] + (target - self._prefix[k - 1]) / rate
+        shifted, period_s = t_s + self.offset_s, self._steps.period_s
+        return shifted if period_s is None else shifted % period_s
 
 
 def _check_steps(times: np.ndarray, values: np.ndarray, period_s: float | None) -> None:
