@@ -46,7 +46,7 @@ class RankPlan:
         object.__setattr__(self, "_hash", hash((self.total, self.trained, self.merged)))
 
     def __hash__(self) -> int:
-        """Return what was worked out once: a plan is looked up at each step of each client that follows it."""
+        """Return what was worked out once: plans are looked up at each step of each client."""
         return self._hash
 
     @property

@@ -9,7 +9,7 @@ How plans follow their clients is in `fedsim.method.inflight`.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from fedsim.errors import ProtocolError
 from fedsim.method import events as ev
@@ -20,7 +20,9 @@ from fedsim.method.estimate import LinkHistory
 from fedsim.method.inflight import InFlight
 from fedsim.method.pacing import SyncPacing
 from fedsim.method.rounds import Rounds
-from fedsim.method.state import ServerState
+
+if TYPE_CHECKING:
+    from fedsim.method.state import ServerState
 
 Rule = Callable[[Any], Actions]
 

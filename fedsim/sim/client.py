@@ -16,7 +16,8 @@ from fedsim.world.cost import Prices
 MIN_PHASE_S = 1e-6
 _NEVER = float("inf")
 
-Steps = Generator[simpy.Event, object, None]
+Steps = Generator[simpy.Event, None, None]
+Stretch = Generator[simpy.Event, None, bool]
 
 
 class Desk(Protocol):
@@ -142,15 +143,12 @@ class Client:
 
     def _work(self, job: Job) -> Steps:
         """Let time pass until a job is done, over departures and returns."""
-        carried, links = 0.0, None if isinstance(job, Training) else self.links
+        carried = 0.0
         while True:
             start_s = self.clock.now
             departure_s = self.trip.device.availability.next_departure_s(start_s)
-            if links is None:
-                finished = yield from self._stretch(job, start_s, departure_s, carried)
-            else:
-                finished = yield from self._shared_stretch(job, links, start_s, departure_s, carried)
-            if finished:
+            stretch = self._stretch if self.links is None else self._shared_stretch
+            if (yield from stretch(job, start_s, departure_s, carried)):
                 return
             if self.on_interrupt == "drop":
                 raise _LeftError("the device left")
@@ -158,20 +156,17 @@ class Client:
             self.trip.under_way = None
             yield from self._wait_for_return(departure_s)
 
-    def _shared_stretch(
-        self, job: Downloading | Uploading, links: SharedLinks, start_s: float, departure_s: float, carried: float
-    ) -> Generator[simpy.Event, object, bool]:
+    def _shared_stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
         """Work without a break over links that others use too, where there are any."""
-        flow = job.flow = links.join(self.trip.device.index, self.trip.phase, job.link)
+        assert self.links is not None
+        flow = job.share(self.links)
         try:
             return (yield from self._stretch(job, start_s, departure_s, carried))
         finally:
             if flow is not None:
                 flow.leave()
 
-    def _stretch(
-        self, job: Job, start_s: float, departure_s: float, carried: float
-    ) -> Generator[simpy.Event, object, bool]:
+    def _stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
         """Work without a break until the end or the departure; returns whether the job is done."""
         clock, trip = self.clock, self.trip
         trip.under_way = job, start_s, carried

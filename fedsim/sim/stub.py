@@ -10,7 +10,7 @@ import numpy as np
 
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
-from fedsim.seeds import Seeds
+from fedsim.seeds import Seeds, mix
 from fedsim.sim.executor import Combined
 from fedsim.world.shape import ModelShape
 
@@ -74,10 +74,10 @@ class StubAggregator:
             )
             for index, layer in enumerate(self.shape.layers)
         }
-        alignments = {
-            update.assignment: float(self.seeds.generator("alignment", update.assignment).uniform(-0.2, 1.0))
-            for update, _ in zip(updates, weights, strict=True)
-        }
+        assert len(updates) == len(weights)
+        numbers = [update.assignment for update in updates]
+        drawn = mix(self.seeds.seed("alignment", version), np.array(numbers, dtype=np.int64)) / 2.0**64
+        alignments = dict(zip(numbers, (1.2 * drawn - 0.2).tolist(), strict=True))
         return Combined(self.spectrum(version + 1), alignments, {})
 
     def release(self, version: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any, Generic, TypeVar
 
 import simpy
@@ -51,8 +51,31 @@ class Clock(simpy.Environment):
         heappush(self._queue, (at_s, priority, next(self._eid), event))  # type: ignore[misc]
         return event
 
+    def step_until(self, until: simpy.Event, joins: "deque[tuple[simpy.Event, Work[Any]]]") -> bool:
+        """Step until time would move past an instant with a join; return False once `until` is processed.
+
+        Each step is `simpy.Environment.step`, written out: a fleet takes millions of them.
+
+        Raises:
+            SimulationError: If nothing is left to happen before that.
+        """
+        queue = self._queue
+        while until.callbacks is not None:
+            if joins and (not queue or queue[0][0] > self._now):
+                return True
+            if not queue:
+                raise SimulationError("nothing is left to happen, and the run has not stopped")
+            self._now, _, _, event = heappop(queue)
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+            for call in callbacks:
+                call(event)
+            if not event.ok and not event.defused:
+                failure: Exception = event.value  # type: ignore[assignment]
+                raise failure
+        return False
+
     def then_at(self, at_s: float, call: Callable[[], None], priority: int = WORK) -> None:
-        """Call at this very instant; calls of one instant and priority keep the order in which they were asked."""
+        """Call at this very instant; calls of one instant and priority keep the order of asking."""
         self.tell_at(at_s, lambda _: call(), priority)
 
     def tell_at(self, at_s: float, call: Callable[[simpy.Event], None], priority: int = WORK) -> None:
@@ -69,15 +92,15 @@ class Walk:
     each assignment, and nobody waits for them.
 
     Args:
-        steps: Yields the events that it waits for, each of which is still to come.
+        steps: Yields the events that it waits for, each of which is still to come and has no value.
     """
 
     __slots__ = ("_steps", "is_running")
 
-    def __init__(self, steps: Generator[simpy.Event, Any, None]) -> None:
-        self._steps: Generator[simpy.Event, Any, None] | None = steps
+    def __init__(self, steps: Generator[simpy.Event, None, None]) -> None:
+        self._steps: Generator[simpy.Event, None, None] | None = steps
         self.is_running = False
-        self._go_on(None)
+        self._go_on()
 
     def stop(self) -> None:
         """End it where it waits; `GeneratorExit` is raised there."""
@@ -85,15 +108,17 @@ class Walk:
             self._steps.close()
             self._steps = None
 
-    def _go_on(self, event: simpy.Event | None) -> None:
+    def _go_on(self, _: simpy.Event | None = None) -> None:
         if self._steps is None:
             return  # it was stopped before what it waited for came
         self.is_running = True
         try:
-            awaited = self._steps.send(None if event is None else event.value)
-            awaited.callbacks.append(self._go_on)
+            callbacks = next(self._steps).callbacks
         except StopIteration:
             self._steps = None
+        else:
+            assert callbacks is not None
+            callbacks.append(self._go_on)
         finally:
             self.is_running = False
 
@@ -164,24 +189,12 @@ class Timeline:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                while self._step_on(until):
+                while self.clock.step_until(until, self._joins):
                     await self._serve()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None  # tasks keep their failures, so this is the loop's own
         finally:
             self._group = None
-
-    def _step_on(self, until: simpy.Event) -> bool:
-        """Step until the clock would move past an instant with a join; False once `until` is processed."""
-        clock, joins = self.clock, self._joins
-        while not until.processed:
-            if joins and clock.peek() > clock.now:
-                return True
-            try:
-                clock.step()
-            except simpy.core.EmptySchedule:
-                raise SimulationError("nothing is left to happen, and the run has not stopped") from None
-        return False
 
     async def _serve(self) -> None:
         """Await the oldest join."""

@@ -1,17 +1,16 @@
 """How far is one assignment? What is planned, which job is under way, and what has been moved so far.
 
-A job is work on one resource of the device: receiving, computing, sending. It knows how much there is to do and
-when that much is done; whether the device stays that long is the client's business.
+A job is work on one resource of the device: receiving, computing, sending. It knows how much there is to do
+and when that much is done; whether the device stays that long is the client's business.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
 from fedsim.sim.delivery import Delivery, Streamed
-from fedsim.sim.sharing import Flow
+from fedsim.sim.sharing import Flow, SharedLinks
 from fedsim.sim.timeline import Walk
 from fedsim.world.device import Device
 from fedsim.world.link import Link
@@ -64,14 +63,29 @@ class Trip:
 class Job(Protocol):
     """Work that takes time on one resource of the device; a plain value holds for as long as it lasts."""
 
-    reports: bool
-    """Whether the client reports on the way."""
-    memory_bytes: float
-    """What the work needs; the device kills it when less is free."""
-    closes_at_s: float
-    """When the work may end before it is done."""
-    flow: Flow | None
-    """The transfer over links that others use too; None where the device is alone."""
+    @property
+    def reports(self) -> bool:
+        """Whether the client reports on the way."""
+        ...
+
+    @property
+    def memory_bytes(self) -> float:
+        """What the work needs; the device kills it when less is free."""
+        ...
+
+    @property
+    def closes_at_s(self) -> float:
+        """When the work may end before it is done."""
+        ...
+
+    @property
+    def flow(self) -> Flow | None:
+        """The transfer over links that others use too; None where the device is alone."""
+        ...
+
+    def share(self, links: SharedLinks) -> Flow | None:
+        """Begin a transfer over shared links, if it passes any."""
+        ...
 
     def amount(self) -> float:
         """How much there is to do; a re-plan may change it."""
@@ -106,6 +120,11 @@ class Downloading:
         self.link: Link = trip.device.downlink
         self.closes_at_s = trip.delivery.closes_at_s
         self.flow: Flow | None = None
+
+    def share(self, links: SharedLinks) -> Flow | None:
+        """Begin the transfer, if it passes any."""
+        self.flow = links.join(self.trip.device.index, "download", self.link)
+        return self.flow
 
     def amount(self) -> float:
         """Bytes of the newest plan."""
@@ -148,6 +167,11 @@ class Uploading:
         self.size_bytes = size_bytes
         self.flow: Flow | None = None
 
+    def share(self, links: SharedLinks) -> Flow | None:
+        """Begin the transfer, if it passes any."""
+        self.flow = links.join(self.trip.device.index, "upload", self.link)
+        return self.flow
+
     def amount(self) -> float:
         """Bytes of the update."""
         return float(self.size_bytes)
@@ -186,8 +210,13 @@ class Training:
     def __init__(self, compute: StepTrace, flops: float, memory_bytes: float) -> None:
         self.flops = flops
         self.memory_bytes = memory_bytes
-        self.end_s: Callable[[float, float], float] = compute.inverse_integral
-        self.done: Callable[[float, float], float] = compute.integral
+        self.end_s = compute.inverse_integral
+        self.done = compute.integral
+
+    def share(self, links: SharedLinks) -> Flow | None:
+        """Share nothing."""
+        del links
+        return None
 
     def amount(self) -> float:
         """FLOP of all steps."""
