@@ -101,7 +101,7 @@ class Client:
 
     def _download(self) -> Steps:
         began_s = self._begin("download")
-        yield from self._work(Downloading(self.trip))
+        yield from self._work(Downloading(self.trip, reports_regularly=self.report_every_s < _NEVER))
         now_s = self.clock.now
         self.desk.downloaded(self.trip, now_s, now_s - began_s)
         self._check_recall()
@@ -123,7 +123,7 @@ class Client:
 
     def _local_steps(self) -> Steps:
         bill = self.prices.bill(self.trip.plan)
-        yield from self._work(Training(self.trip.device.compute, bill.flops, bill.memory_bytes))
+        yield from self._work(Training(self.trip.device, bill.flops, bill.memory_bytes))
 
     def _upload(self) -> Steps:
         began_s = self._begin("upload")
@@ -147,8 +147,7 @@ class Client:
         while True:
             start_s = self.clock.now
             departure_s = self.trip.device.availability.next_departure_s(start_s)
-            stretch = self._stretch if self.links is None else self._shared_stretch
-            if (yield from stretch(job, start_s, departure_s, carried)):
+            if (yield from self._stretch(job, start_s, departure_s, carried)):
                 return
             if self.on_interrupt == "drop":
                 raise _LeftError("the device left")
@@ -156,20 +155,39 @@ class Client:
             self.trip.under_way = None
             yield from self._wait_for_return(departure_s)
 
+    def _stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
+        """Work without a break until the end or the departure; returns whether the job is done."""
+        self.trip.under_way = job, start_s, carried
+        if self.links is not None:
+            return self._shared_stretch(job, start_s, departure_s, carried)
+        if job.is_watched:
+            return self._watched_stretch(job, start_s, departure_s, carried)
+        return self._lone_stretch(job, start_s, departure_s, carried)
+
     def _shared_stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
-        """Work without a break over links that others use too, where there are any."""
+        """Work over links that others use too, where there are any."""
         assert self.links is not None
         flow = job.share(self.links)
         try:
-            return (yield from self._stretch(job, start_s, departure_s, carried))
+            return (yield from self._watched_stretch(job, start_s, departure_s, carried))
         finally:
             if flow is not None:
                 flow.leave()
 
-    def _stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
-        """Work without a break until the end or the departure; returns whether the job is done."""
+    def _lone_stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
+        """Work when both its end and the departure are known from the start."""
+        left = max(job.amount() - carried, 0.0)
+        finish_s = max(job.end_s(start_s, left), start_s + MIN_PHASE_S)
+        if finish_s <= departure_s:
+            yield self._wake(job, finish_s, WORK)
+            return self._conclude(job, job.amount())
+        yield self.clock.wake_at(departure_s, CLOSING)
+        self.trip.note_progress(departure_s)
+        return False
+
+    def _watched_stretch(self, job: Job, start_s: float, departure_s: float, carried: float) -> Stretch:
+        """Work while reports, closing streams, memory or other transfers may come in between."""
         clock, trip = self.clock, self.trip
-        trip.under_way = job, start_s, carried
         now_s = start_s
         while True:
             # A re-plan may ask for no more than what is there, whose last byte came a moment ago.

@@ -145,5 +145,5 @@ def delivery_of(action: Dispatch, prices: Prices) -> Delivery | Streamed:
     offered = action.assignment.offered
     if action.stream is not None:
         return Streamed.of(offered, prices.down_bytes, action.stream)
-    size_bytes = prices.bill(offered).bytes_down
-    return Delivery.of(offered, prices.down_bytes, prices.merged_bytes(offered.merged), size_bytes)
+    bill = prices.bill(offered)
+    return Delivery.of(offered, prices.down_bytes, bill.merged_bytes, bill.bytes_down)

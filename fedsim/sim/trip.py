@@ -14,7 +14,6 @@ from fedsim.sim.sharing import Flow, SharedLinks
 from fedsim.sim.timeline import Walk
 from fedsim.world.device import Device
 from fedsim.world.link import Link
-from fedsim.world.trace import StepTrace
 
 
 @dataclass(slots=True)
@@ -64,6 +63,11 @@ class Job(Protocol):
     """Work that takes time on one resource of the device; a plain value holds for as long as it lasts."""
 
     @property
+    def is_watched(self) -> bool:
+        """Whether anything but its end or a departure can come in between."""
+        ...
+
+    @property
     def reports(self) -> bool:
         """Whether the client reports on the way."""
         ...
@@ -109,16 +113,24 @@ class Job(Protocol):
 
 
 class Downloading:
-    """Receiving the columns of a plan."""
+    """Receiving the columns of a plan.
+
+    Args:
+        trip: Whose.
+        reports_regularly: Whether the client tells how far it is, whatever happens.
+    """
 
     reports: ClassVar[bool] = True
     memory_bytes: ClassVar[float] = 0.0
-    __slots__ = ("closes_at_s", "flow", "link", "trip")
+    __slots__ = ("closes_at_s", "flow", "is_watched", "link", "trip")
 
-    def __init__(self, trip: Trip) -> None:
+    def __init__(self, trip: Trip, *, reports_regularly: bool) -> None:
         self.trip = trip
         self.link: Link = trip.device.downlink
         self.closes_at_s = trip.delivery.closes_at_s
+        self.is_watched = (
+            reports_regularly or self.closes_at_s < math.inf or not trip.device.memory.is_constant
+        )
         self.flow: Flow | None = None
 
     def share(self, links: SharedLinks) -> Flow | None:
@@ -156,6 +168,7 @@ class Uploading:
         size_bytes: Of the update.
     """
 
+    is_watched: ClassVar[bool] = False
     reports: ClassVar[bool] = False
     memory_bytes: ClassVar[float] = 0.0
     closes_at_s: ClassVar[float] = math.inf
@@ -197,7 +210,7 @@ class Training:
     """The local steps.
 
     Args:
-        compute: Speed of the device, FLOP per second.
+        device: Where they run.
         flops: Of all steps.
         memory_bytes: What they need.
     """
@@ -205,13 +218,15 @@ class Training:
     reports: ClassVar[bool] = False
     closes_at_s: ClassVar[float] = math.inf
     flow: ClassVar[None] = None
-    __slots__ = ("done", "end_s", "flops", "memory_bytes")
+    __slots__ = ("done", "end_s", "flops", "is_watched", "memory_bytes")
 
-    def __init__(self, compute: StepTrace, flops: float, memory_bytes: float) -> None:
+    def __init__(self, device: Device, flops: float, memory_bytes: float) -> None:
+        memory = device.memory
         self.flops = flops
         self.memory_bytes = memory_bytes
-        self.end_s = compute.inverse_integral
-        self.done = compute.integral
+        self.is_watched = not memory.is_constant or memory.value(0.0) < memory_bytes
+        self.end_s = device.compute.inverse_integral
+        self.done = device.compute.integral
 
     def share(self, links: SharedLinks) -> Flow | None:
         """Share nothing."""

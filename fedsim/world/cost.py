@@ -75,12 +75,14 @@ class Bill:
 
     Args:
         bytes_down: Sent to the client.
+        merged_bytes: Of these, to be folded into its base.
         bytes_up: Sent back.
         memory_bytes: Peak memory of training.
         flops: Of all local steps.
     """
 
     bytes_down: int
+    merged_bytes: int
     bytes_up: int
     memory_bytes: float
     flops: float
@@ -149,6 +151,7 @@ class Prices:
                 self._bills.clear()
             known = self._bills[plan] = Bill(
                 self.bytes_down(plan),
+                self.merged_bytes(plan.merged),
                 self.bytes_up(plan),
                 self.memory_bytes(plan.total, plan.trained),
                 self.flops(plan.total, plan.trained),

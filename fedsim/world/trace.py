@@ -150,6 +150,11 @@ class StepTrace:
         """Integral from 0 to each instant, unscaled and unshifted."""
         return self._steps.prefix
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value never changes."""
+        return len(self._steps.level) == 1 or self.scale == 0
+
     @classmethod
     def constant(cls, value: float) -> "StepTrace":
         """Return the trace that always has this value."""
