@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from fedsim.errors import ProtocolError
-from fedsim.lora.basis import Basis, balanced, compact_svd, scaled
+from fedsim.lora.basis import Basis, balanced, compact_svd, leading, scaled
 from fedsim.lora.drift import clipped_cosine, grams
 from fedsim.lora.factors import Adapter, Factors, add, columns, moved, pick, stack, truncate, zeros
 from fedsim.method.bundle import BasisState
@@ -37,7 +37,7 @@ def received_columns(state: BasisState, layer: LayerShape, rank: int) -> Factors
     that all clients of the version share them.
     """
     basis = state.basis[layer.name]
-    known = truncate(balanced(basis), rank)
+    known = balanced(leading(basis, rank))
     missing = rank - known.rank
     if missing <= 0:
         return known
@@ -242,7 +242,12 @@ def _next_basis(
     current: int,
     max_rank: int,
 ) -> Basis:
-    """Stack what is left of the old columns and what came in, and decompose the stack."""
+    """Stack what is left of the old columns and what came in, and decompose the stack.
+
+    A layer that nobody trained keeps its basis: versions share what has not changed.
+    """
+    if not any(part.columns for part in parts):
+        return versions[current].basis[layer.name]
     stacks = [_uncovered(versions[current].basis[layer.name], parts, current)]
     stacks += [
         _taken_back(versions[version].basis[layer.name], parts, version)
