@@ -138,7 +138,8 @@ def _root(rows: Float[Tensor, "rank size"]) -> Float[Tensor, "inner rank"]:
     lower, broke_off = torch.linalg.cholesky_ex(rows @ rows.T)
     if not int(broke_off):
         return lower.T
-    return torch.geqrf(rows.T)[0][: min(rows.shape)].triu()
+    triangle: Tensor = torch.geqrf(rows.T)[0][: min(rows.shape)].triu()
+    return triangle
 
 
 def _by_reflections(factors: Factors, max_rank: int | None) -> Basis:
