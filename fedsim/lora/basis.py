@@ -135,6 +135,7 @@ def _root(rows: Float[Tensor, "rank size"]) -> Float[Tensor, "inner rank"]:
     A Cholesky factorisation that comes to its end is as accurate as the product itself, however close to
     singular. It does not where rows repeat, are zero or outnumber their entries: there QR finds the root.
     """
+    lower: Tensor
     lower, broke_off = torch.linalg.cholesky_ex(rows @ rows.T)
     if not int(broke_off):
         return lower.T
