@@ -110,9 +110,22 @@ class Played:
     reason: str
 
 
-def play(devices, pacing, *, rounds=None, hours=None, select=None, executor=None, shared=None, **changes):
-    """Run a fleet to its end."""
-    config = {
+def play(
+    devices,
+    pacing,
+    *,
+    rounds=None,
+    hours=None,
+    select=None,
+    executor=None,
+    shared=None,
+    work=None,
+    config=None,
+    lines=None,
+    **changes,
+):
+    """Run a fleet to its end; `work` trains and measures, `config` is the driver's."""
+    settings = {
         "method": ToyMethod(cap=1),
         "pacing": pacing,
         "select": select or UniformSelect(Seeds(3)),
@@ -128,16 +141,16 @@ def play(devices, pacing, *, rounds=None, hours=None, select=None, executor=None
         "stop": StopRule(rounds=rounds),
     }
     population = ToyPopulation(devices) if isinstance(devices, list) else devices
-    server = Server(ServerConfig(**(config | changes)))
-    lines, aggregator, timeline = Lines(), ToyAggregator(), Timeline()
+    server = Server(ServerConfig(**(settings | changes)))
+    lines, aggregator, timeline = lines or Lines(), ToyAggregator(), Timeline()
     driver = Driver(
         timeline=timeline,
         server=server,
         reporter=Reporter(population, lambda client: 10 + client),
-        prices=config["prices"],
-        work=RealWork(executor or StubExecutor(), aggregator, StubEvaluator()),
+        prices=settings["prices"],
+        work=RealWork(work or executor or StubExecutor(), aggregator, work or StubEvaluator()),
         scribe=Scribe([lines]),
-        config=DriverConfig("drop", 60.0, None if hours is None else 3600.0 * hours),
+        config=config or DriverConfig("drop", 60.0, None if hours is None else 3600.0 * hours),
         links=None if shared is None else SharedLinks(timeline.clock, *shared),
     )
     reason = asyncio.run(driver.run())

@@ -222,6 +222,8 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         on_memory_drop=scenario.fleet.on_memory_drop,
         partial_upload=scenario.server.upload == "progressive",
         watches_presence=scenario.record.lines == "all",
+        # Workers train in processes of their own; a target is the one decision that needs a loss.
+        measures_aside=scenario.executor.kind == "workers" and scenario.stop.target_loss is None,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from fedsim.errors import ProtocolError
-from fedsim.lora.basis import Basis, balanced, compact_svd, scaled
+from fedsim.lora.basis import Basis, balanced, compact_svd, leading, scaled
 from fedsim.lora.drift import clipped_cosine, grams
 from fedsim.lora.factors import Adapter, Factors, add, columns, moved, pick, stack, truncate, zeros
 from fedsim.method.bundle import BasisState
@@ -37,7 +37,7 @@ def received_columns(state: BasisState, layer: LayerShape, rank: int) -> Factors
     that all clients of the version share them.
     """
     basis = state.basis[layer.name]
-    known = truncate(balanced(basis), rank)
+    known = balanced(leading(basis, rank))
     missing = rank - known.rank
     if missing <= 0:
         return known
@@ -104,7 +104,8 @@ def aggregate(
     ordered = in_order(updates, weights)
     basis = {}
     for index, layer in enumerate(state.shapes):
-        parts = [_contribution(update, weight, versions, index, layer) for update, weight in ordered]
+        starts = _starts(updates, versions, index, layer)
+        parts = [_contribution(update, weight, starts, index, layer) for update, weight in ordered]
         basis[layer.name] = _next_basis(layer, parts, versions, state.version, max_rank)
     return BasisState(version=state.version + 1, basis=basis, shapes=state.shapes, seed=state.seed)
 
@@ -215,12 +216,25 @@ def change_of(update: Update, layer: LayerShape, trained: int) -> Factors:
     return change
 
 
+def _starts(
+    updates: Sequence[Update], versions: Mapping[int, BasisState], index: int, layer: LayerShape
+) -> dict[int, Factors]:
+    """Return what clients of each version trained from: one copy, of which each has the first columns."""
+    most: dict[int, int] = {}
+    for update in updates:
+        most[update.base_version] = max(most.get(update.base_version, 0), update.plan.trained[index])
+    return {
+        version: received_columns(version_of(versions, version), layer, rank)
+        for version, rank in most.items()
+    }
+
+
 def _contribution(
-    update: Update, weight: float, versions: Mapping[int, BasisState], index: int, layer: LayerShape
+    update: Update, weight: float, starts: Mapping[int, Factors], index: int, layer: LayerShape
 ) -> _Contribution:
     """Look up what one client started from and changed in one layer."""
     trained = update.plan.trained[index]
-    start = received_columns(version_of(versions, update.base_version), layer, trained)
+    start = truncate(starts[update.base_version], trained)
     change = change_of(update, layer, trained)
     came = columns_that_count(update, layer, trained)
     if len(came) < trained:
@@ -242,7 +256,12 @@ def _next_basis(
     current: int,
     max_rank: int,
 ) -> Basis:
-    """Stack what is left of the old columns and what came in, and decompose the stack."""
+    """Stack what is left of the old columns and what came in, and decompose the stack.
+
+    A layer that nobody trained keeps its basis: versions share what has not changed.
+    """
+    if not any(part.columns for part in parts):
+        return versions[current].basis[layer.name]
     stacks = [_uncovered(versions[current].basis[layer.name], parts, current)]
     stacks += [
         _taken_back(versions[version].basis[layer.name], parts, version)

@@ -18,6 +18,8 @@ class DriverConfig:
         on_memory_drop: Whether training that lacks memory is lost, or begins again with a smaller plan.
         partial_upload: Whether the server counts what has come of an interrupted upload.
         watches_presence: Whether arrivals and departures of devices that have taken part are recorded.
+        measures_aside: Whether a version is measured while the next one is trained. No decision may then
+            depend on a measurement, and the evaluator must share nothing with those who train.
     """
 
     on_interrupt: Literal["drop", "pause"]
@@ -27,6 +29,7 @@ class DriverConfig:
     on_memory_drop: Literal["drop", "shrink"] = "drop"
     partial_upload: bool = False
     watches_presence: bool = True
+    measures_aside: bool = False
 
 
 @dataclass(slots=True)

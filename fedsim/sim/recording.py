@@ -4,7 +4,7 @@ The record holds no wall time, path, process id or executor name: two runs of on
 same lines. A plan is written once and referred to by its number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedsim.errors import SimulationError
@@ -15,6 +15,9 @@ from fedsim.sim.energy import Spans
 from fedsim.sim.instrument import Instrument
 from fedsim.sim.trip import Trip
 from fedsim.world.device import Device
+
+Line = tuple[float, str, Mapping[str, object]]
+"""Virtual time, event, fields."""
 
 
 @dataclass(slots=True)
@@ -29,11 +32,19 @@ class Scribe:
     _plans: dict[RankPlan, int] = field(default_factory=dict)
     _spans: dict[int, Spans] = field(default_factory=dict)
     _now_s: float = 0.0
+    _held: "list[Line] | None" = None
+    _held_at_s: float = 0.0
 
     def _write(self, time_s: float, event: str, **fields: object) -> None:
         if time_s < self._now_s:
             raise SimulationError(f"time would fall from {self._now_s!r} s to {time_s!r} s at {event}")
         self._now_s = time_s
+        if self._held is None:
+            self._tell(time_s, event, fields)
+        else:
+            self._held.append((time_s, event, fields))
+
+    def _tell(self, time_s: float, event: str, fields: Mapping[str, object]) -> None:
         for instrument in self.instruments:
             instrument.observe(time_s, event, fields)
 
@@ -244,18 +255,31 @@ class Scribe:
 
     def evaluated(self, time_s: float, evaluation: Evaluation) -> None:
         """A version was measured on held-out data."""
-        self._write(
-            time_s,
-            "evaluated",
-            version=evaluation.version,
-            loss=evaluation.loss,
-            token_accuracy=evaluation.token_accuracy,
-            **evaluation.metrics,
-        )
+        self._write(time_s, "evaluated", **_measures(evaluation))
+
+    def keep_place(self, time_s: float) -> None:
+        """A version is being measured: its line belongs here, and what comes after it waits for it."""
+        self._held, self._held_at_s = [], time_s
+
+    def fill_place(self, evaluation: Evaluation) -> None:
+        """The version is measured: its line is told, and then all that has waited."""
+        held, self._held = self._held or [], None
+        self._tell(self._held_at_s, "evaluated", _measures(evaluation))
+        for line in held:
+            self._tell(*line)
 
     def stopped(self, time_s: float, reason: str) -> None:
         """The run is over."""
         self._write(time_s, "stopped", reason=reason)
+
+
+def _measures(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "version": evaluation.version,
+        "loss": evaluation.loss,
+        "token_accuracy": evaluation.token_accuracy,
+        **evaluation.metrics,
+    }
 
 
 def _fields(budget: Budget) -> dict[str, float]:

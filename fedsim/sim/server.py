@@ -10,7 +10,7 @@ import simpy
 
 from fedsim.errors import SimulationError
 from fedsim.method import events as ev
-from fedsim.method.messages import TrainingFailure, TrainRequest, Update, UploadCut
+from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update, UploadCut
 from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client
@@ -54,6 +54,7 @@ class Driver:
     requests: dict[int, TrainRequest] = field(default_factory=dict)
     eager: dict[int, Work[Results]] = field(default_factory=dict)
     cuts: dict[int, UploadCut] = field(default_factory=dict)
+    aside: Work[Evaluation] | None = None
     reports: list[ev.Progressed] = field(default_factory=list)
     events: deque[ev.Event] = field(default_factory=deque)
     draining: bool = False
@@ -76,6 +77,8 @@ class Driver:
             self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST)
         self.feed(ev.Opened(0.0, self.work.aggregator.spectrum(0)))
         await self.timeline.run(self.stopped)
+        if self.aside is not None:
+            self.scribe.fill_place(self.aside.result())
         return str(self.stopped.value)
 
     def feed(self, event: ev.Event) -> None:
@@ -306,6 +309,7 @@ class Driver:
 
     def _aggregation(self, action: ev.Aggregate) -> Process:
         results: list[Update | TrainingFailure] = yield from self._train(action.assignments)
+        yield from self._hear_of_measurement()
         updates = [result for result in results if isinstance(result, Update)]
         failed = {
             result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
@@ -366,9 +370,23 @@ class Driver:
         self.timeline.clock.process(self._evaluation(action.version))
 
     def _evaluation(self, version: int) -> Process:
-        evaluation = yield self.timeline.join(self.timeline.start(self.work.evaluator.evaluate(version)))
-        self.scribe.evaluated(self.timeline.now_s, evaluation)
+        work = self.timeline.start(self.work.evaluator.evaluate(version))
+        if self.config.measures_aside:
+            yield self.timeline.turn()
+            self.aside = work
+            self.scribe.keep_place(self.timeline.now_s)
+            evaluation = Evaluation(version, None, None, {})  # the server asks for no more than the number
+        else:
+            evaluation = yield self.timeline.join(work)
+            self.scribe.evaluated(self.timeline.now_s, evaluation)
         self.feed(ev.Evaluated(self.timeline.now_s, evaluation))
+
+    def _hear_of_measurement(self) -> Process:
+        """Wait for a measurement that has gone on aside, before the version that it measures is let go."""
+        if self.aside is not None:
+            evaluation = yield self.timeline.join(self.aside)
+            self.aside = None
+            self.scribe.fill_place(evaluation)
 
     def _release(self, action: ev.Release) -> None:
         self.work.aggregator.release(action.version)

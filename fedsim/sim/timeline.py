@@ -139,6 +139,13 @@ class Work(Generic[T]):
 
     task: "asyncio.Task[_Done[T] | _Failed]"
 
+    def result(self) -> T:
+        """What has come of it, after the timeline has run; a failure is raised."""
+        outcome = self.task.result()
+        if isinstance(outcome, _Failed):
+            raise outcome.error
+        return outcome.value
+
 
 class Timeline:
     """Steps a clock and joins real work to it. One instance runs one simulation, once."""
@@ -177,6 +184,10 @@ class Timeline:
         self._joins.append((event, work))
         return event
 
+    def turn(self) -> simpy.Event:
+        """Return an event that fires where that of a join would, at this same virtual instant."""
+        return self.join(self.start(_no_work()))
+
     async def run(self, until: simpy.Event) -> None:
         """Step the clock until an event has been processed.
 
@@ -204,6 +215,10 @@ class Timeline:
             event.fail(outcome.error)
         else:
             event.succeed(outcome.value)
+
+
+async def _no_work() -> None:
+    """It is over at once."""
 
 
 async def _capture(work: Coroutine[Any, Any, T]) -> "_Done[T] | _Failed":

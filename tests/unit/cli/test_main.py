@@ -8,6 +8,7 @@ import typer
 
 from fedsim.cli import main
 from fedsim.errors import ProtocolError, ScenarioError, TrainingError
+from tests.records import write_record
 
 ROOT = Path(__file__).parents[3]
 HEAVY = {"torch", "datasets", "transformers", "peft", "scipy", "matplotlib", "simpy"}
@@ -62,6 +63,46 @@ def test_check_loads_nothing_heavy():
     assert code in {"0", "None"}
     assert "pydantic" in modules  # it did read the scenario
     assert not modules & HEAVY
+
+
+LIGHT = {
+    "check scenarios/skewed_edge.yaml",
+    "compare --help",
+    "export --help",
+    "methods",
+    "report {run}",
+    "run --help",
+    "runs {run}/..",
+    "tail {run}",
+    "traces check traces/skewed_edge/availability.csv",
+    "traces list",
+    "verify --help",
+}
+
+
+def test_torch_is_loaded_only_by_what_computes_with_tensors(tmp_path):
+    """Whoever reads a scenario, a trace or a record computes with none."""
+    run = write_record(tmp_path / "run")
+    code = (
+        "import sys\n"
+        "from fedsim.cli import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try:\n"
+        "        main(line.split())\n"
+        "    except SystemExit as ended:\n"
+        "        print('\\n@', ended.code or 0, 'torch' in sys.modules, line)\n"
+    )
+    lines = [line.format(run=run) for line in sorted(LIGHT)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *lines],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    said = [line for line in done.stdout.splitlines() if line.startswith("@ ")]
+    assert said == [f"@ 0 False {line}" for line in lines]
 
 
 def test_help_names_the_commands(capsys):

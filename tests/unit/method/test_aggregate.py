@@ -107,6 +107,18 @@ def test_the_result_is_cut_at_the_cap():
     assert {basis.rank for basis in after.basis.values()} == {5}
 
 
+@pytest.mark.parametrize("versions", [(0,), (0, 1)])
+def test_versions_share_the_layers_that_nobody_trained(versions):
+    ranks = RankPlan((6, 6, 6, 6), (3, 0, 2, 0))
+    states = {0: start()}
+    states[1] = aggregate(states[0], cohort(), [0.5, 0.3, 0.2], max_rank=64)
+    updates = [update(i, v, ranks, random_change(ranks, seed=i)) for i, v in enumerate(versions)]
+    newest = states[max(versions)]
+    made = aggregate(newest, updates, [0.3] * len(updates), states, max_rank=64)
+    shared = {name for name in made.basis if made.basis[name] is newest.basis[name]}
+    assert shared == {"block.0.k", "block.0.down"}
+
+
 def test_update_factors_are_after_minus_before():
     state = start()
     item = cohort()[1]

@@ -71,6 +71,23 @@ class TestOpening:
         assert len(dispatched) == 3
         assert len({action.assignment.client for action in dispatched}) == 3
 
+    def test_plans_the_whole_cohort_in_one_call(self):
+        """And, where some cannot take part, those asked in their place in one more."""
+        asked = []
+
+        class Counted(ToyMethod):
+            def allocate(self, spectrum, budgets, prices, fresh_rank, standings=None):
+                asked.append(len(budgets))
+                return super().allocate(spectrum, budgets, prices, fresh_rank, standings)
+
+        open_round(make_server(cohort=8, over=1.25, method=Counted()), num_devices=30)
+        assert asked == [10]
+        asked.clear()
+        open_round(make_server(cohort=8, method=Counted()), num_devices=30, memory_bytes=1.0)
+        assert asked[0] == 12
+        assert sum(asked) == 30
+        assert len(asked) == 3
+
     def test_sets_the_deadline_once(self):
         assert of_type(open_round(make_server(), now_s=7.0), ev.SetDeadline) == [ev.SetDeadline(0, 107.0)]
 
