@@ -1,35 +1,30 @@
 """Who carries out what the server asks for? The driver: events go in, actions become processes."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import simpy
 
-from fedsim.errors import SimulationError
 from fedsim.method import events as ev
-from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update, UploadCut
+from fedsim.method.messages import TrainRequest, UploadCut
 from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client
-from fedsim.sim.counted import as_counted
 from fedsim.sim.delivery import delivery_of
 from fedsim.sim.driver_config import DriverConfig, RealWork
-from fedsim.sim.executor import Combined
 from fedsim.sim.fleet import FleetAt, Reporter
 from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
 from fedsim.sim.sharing import SharedLinks
-from fedsim.sim.timeline import CLOSING, Timeline, Walk, Work
+from fedsim.sim.timeline import CLOSING, Timeline, Walk
 from fedsim.sim.trip import Trip
+from fedsim.sim.workshop import Workshop
 from fedsim.world.cost import Prices
 
 __all__ = ["Driver", "DriverConfig", "RealWork"]
-
-Results = Sequence[Update | TrainingFailure]
-Process = Generator[simpy.Event, Any, None]
 
 COUNT_EVERY_S = 600.0
 """How often the devices online are counted for the record where there are too many to count at each look."""
@@ -51,25 +46,24 @@ class Driver:
     links: SharedLinks | None = None
     trips: dict[int, Trip] = field(default_factory=dict)
     at_work: dict[int, int] = field(default_factory=dict)
-    requests: dict[int, TrainRequest] = field(default_factory=dict)
-    eager: dict[int, Work[Results]] = field(default_factory=dict)
     cuts: dict[int, UploadCut] = field(default_factory=dict)
-    aside: Work[Evaluation] | None = None
     reports: list[ev.Progressed] = field(default_factory=list)
     events: deque[ev.Event] = field(default_factory=deque)
     draining: bool = False
     busy: np.ndarray = field(init=False)
     presence: Presence = field(init=False)
+    workshop: Workshop = field(init=False)
     stopped: simpy.Event = field(init=False)
     rules: dict[type, Callable[[Any], None]] = field(init=False)
     next_count_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Prepare what depends on the timeline."""
-        self.rules = self._rules()
         self.stopped = self.timeline.clock.event()
         self.busy = np.zeros(self.reporter.population.num_devices, dtype=np.bool_)
         self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
+        self.workshop = Workshop(self.timeline, self.work, self.scribe, self.config, self.feed)
+        self.rules = self._rules()
 
     async def run(self) -> str:
         """Run the simulation to its end; returns why it stopped."""
@@ -77,8 +71,7 @@ class Driver:
             self._at(self.config.horizon_s, lambda now_s: self.feed(ev.TimeUp(now_s)), LAST)
         self.feed(ev.Opened(0.0, self.work.aggregator.spectrum(0)))
         await self.timeline.run(self.stopped)
-        if self.aside is not None:
-            self.scribe.fill_place(self.aside.result())
+        self.workshop.close()
         return str(self.stopped.value)
 
     def feed(self, event: ev.Event) -> None:
@@ -104,7 +97,7 @@ class Driver:
             ev.Decline: self._decline,
             ev.SetDeadline: self._set_deadline,
             ev.Aggregate: self._aggregate,
-            ev.Evaluate: self._evaluate,
+            ev.Evaluate: self.workshop.evaluate,
             ev.Settle: self._settle,
             ev.Release: self._release,
             ev.CloseRound: self._close_round,
@@ -181,8 +174,7 @@ class Driver:
     def _settle(self, action: ev.Settle) -> None:
         trip = self.trips.pop(action.assignment)
         self._free(trip)
-        self.requests.pop(action.assignment, None)
-        self.eager.pop(action.assignment, None)
+        self.workshop.forget(action.assignment)
         self.cuts.pop(action.assignment, None)
         self.scribe.settled(self.timeline.now_s, trip, action)
 
@@ -221,15 +213,8 @@ class Driver:
             self._begin_training(trip, now_s)
 
     def _begin_training(self, trip: Trip, now_s: float) -> None:
-        self.requests[trip.assignment.id] = TrainRequest(trip.assignment, trip.plan)
         self.scribe.training_started(now_s, trip)
-        if self.config.on_memory_drop == "drop":
-            self._train_eagerly(trip)
-
-    def _train_eagerly(self, trip: Trip) -> None:
-        if not self.config.deferred:
-            number = trip.assignment.id
-            self.eager[number] = self.timeline.start(self.work.executor.train([self.requests[number]]))
+        self.workshop.begin(TrainRequest(trip.assignment, trip.plan))
 
     def squeezed(self, trip: Trip) -> None:
         """A client has too little memory to train its plan; its steps begin again with a smaller one."""
@@ -241,8 +226,7 @@ class Driver:
     def trained(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """The local steps are done."""
         self.scribe.trained(now_s, trip, duration_s)
-        if self.config.on_memory_drop == "shrink":
-            self._train_eagerly(trip)  # only now is the plan final
+        self.workshop.finish(trip.assignment.id)
 
     def uploaded(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """An update reached the server."""
@@ -301,92 +285,11 @@ class Driver:
 
         self.timeline.clock.then_at(at_s, fire, priority)
 
-    # --- real work --------------------------------------------------------------------------------------
+    # --- versions ---------------------------------------------------------------------------------------
 
     def _aggregate(self, action: ev.Aggregate) -> None:
         self.scribe.aggregating(self.timeline.now_s, action)
-        self.timeline.clock.process(self._aggregation(action))
-
-    def _aggregation(self, action: ev.Aggregate) -> Process:
-        results: list[Update | TrainingFailure] = yield from self._train(action.assignments)
-        yield from self._hear_of_measurement()
-        updates = [result for result in results if isinstance(result, Update)]
-        failed = {
-            result.assignment: result.reason for result in results if isinstance(result, TrainingFailure)
-        }
-        combined: Combined | None = None
-        if len(updates) >= max(action.minimum, 1):
-            share_of = dict(zip(action.assignments, action.weights, strict=True))
-            left = sum(share_of[update.assignment] for update in updates)
-            shares = [share_of[update.assignment] / left for update in updates]
-            counted = as_counted(action, updates, self.cuts)
-            combining = self.timeline.start(self.work.aggregator.aggregate(action.version, counted, shares))
-            combined = yield self.timeline.join(combining)
-        losses = {update.assignment: update.loss for update in updates if update.loss is not None}
-        self._report_aggregate(action, combined, losses, failed)
-
-    def _train(
-        self, assignments: Sequence[int]
-    ) -> Generator[simpy.Event, Any, list[Update | TrainingFailure]]:
-        """Ask for the tensors of these updates; work that began eagerly is only awaited."""
-        executor, timeline = self.work.executor, self.timeline
-        works = [self.eager[number] for number in assignments if number in self.eager]
-        late = [self.requests[number] for number in assignments if number not in self.eager]
-        if late:
-            works.append(timeline.start(executor.train(late)))
-        results: list[Update | TrainingFailure] = []
-        for work in works:
-            results += yield timeline.join(work)
-        found = {result.assignment: result for result in results}
-        if set(found) != set(assignments):
-            raise SimulationError(f"the executor answered {sorted(found)} to {sorted(assignments)}")
-        return [found[number] for number in assignments]
-
-    def _report_aggregate(
-        self,
-        action: ev.Aggregate,
-        combined: Combined | None,
-        losses: dict[int, float],
-        failed: dict[int, str],
-    ) -> None:
-        made = combined is not None
-        event = ev.Aggregated(
-            now_s=self.timeline.now_s,
-            version=action.version + 1 if made else action.version,
-            spectrum=combined.spectrum if combined else self.work.aggregator.spectrum(action.version),
-            alignments=combined.alignments if combined else {},
-            losses=losses,
-            failed={**failed, **(combined.failed if combined else {})},
-            pruned=combined.pruned if combined else {},
-            arrived=combined.arrived if combined else {},
-            defence=combined.defence if combined else None,
-        )
-        self.scribe.aggregated(event)
-        if combined is not None and combined.measured is not None:
-            self.scribe.measured(event.now_s, event.version, combined.measured)
-        self.feed(event)
-
-    def _evaluate(self, action: ev.Evaluate) -> None:
-        self.timeline.clock.process(self._evaluation(action.version))
-
-    def _evaluation(self, version: int) -> Process:
-        work = self.timeline.start(self.work.evaluator.evaluate(version))
-        if self.config.measures_aside:
-            yield self.timeline.turn()
-            self.aside = work
-            self.scribe.keep_place(self.timeline.now_s)
-            evaluation = Evaluation(version, None, None, {})  # the server asks for no more than the number
-        else:
-            evaluation = yield self.timeline.join(work)
-            self.scribe.evaluated(self.timeline.now_s, evaluation)
-        self.feed(ev.Evaluated(self.timeline.now_s, evaluation))
-
-    def _hear_of_measurement(self) -> Process:
-        """Wait for a measurement that has gone on aside, before the version that it measures is let go."""
-        if self.aside is not None:
-            evaluation = yield self.timeline.join(self.aside)
-            self.aside = None
-            self.scribe.fill_place(evaluation)
+        self.workshop.aggregate(action, self.cuts)
 
     def _release(self, action: ev.Release) -> None:
         self.work.aggregator.release(action.version)
