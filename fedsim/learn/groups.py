@@ -34,10 +34,8 @@ def groups(requests: Sequence[TrainRequest], batch_clients: int) -> list[list[in
     return found
 
 
-def whole_groups(
-    requests: Sequence[TrainRequest], batch_clients: int, wanted: Collection[int]
-) -> list[TrainRequest]:
-    """Return all requests that must be trained again so that some of them come out the same.
+def whole_groups(requests: Sequence[TrainRequest], batch_clients: int, wanted: Collection[int]) -> list[int]:
+    """Return which requests must be trained again so that some of them come out the same.
 
     Args:
         requests: Everything that was asked for at once.
@@ -45,10 +43,11 @@ def whole_groups(
         wanted: Positions of those that matter.
 
     Returns:
-        Requests in their order; no others where the limit is one.
+        Positions, ascending; no others than those wanted where the limit is one.
     """
-    kept = [group for group in groups(requests, batch_clients) if not set(wanted).isdisjoint(group)]
-    return [requests[position] for position in sorted(position for group in kept for position in group)]
+    sought = set(wanted)
+    kept = [group for group in groups(requests, batch_clients) if not sought.isdisjoint(group)]
+    return sorted(position for group in kept for position in group)
 
 
 def _work(request: TrainRequest) -> tuple[int, int, int]:
