@@ -9,8 +9,8 @@ from fedsim.experiment.explain import show
 from fedsim.experiment.sections import Positive, Section, TrainingSection
 
 _NEEDS_DEFERRED = (
-    "needs training.deferred: true, since who is trained together is known only when a version is made; set it, "
-    "or leave batch_clients at 1"
+    "needs training.deferred: true, since who is trained together is known only when a version is made; set "
+    "it, or leave batch_clients at 1"
 )
 
 

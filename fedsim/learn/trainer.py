@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedsim.errors import TrainingError
@@ -30,12 +31,18 @@ class ClientTrainer:
     def __init__(
         self, loaded: LoadedModel, slot: AdapterSlot, task: Task, settings: TrainingSettings
     ) -> None:
+        self._loaded = loaded
         self._tokenizer = loaded.tokenizer
         self._slot = slot
         self._task = task
         self._settings = settings
         self._tokens = shared_tokens(loaded.tokenizer, task, settings.max_length)
         self._shards: OrderedDict[int, list[Encoded]] = OrderedDict()
+
+    def batched(self, batch_clients: int) -> "ClientTrainer":
+        """Return a trainer on the same base that trains so many clients together."""
+        settings = replace(self._settings, batch_clients=batch_clients)
+        return ClientTrainer(self._loaded, self._slot, self._task, settings)
 
     def train(self, client: int, payload: Payload, run: LocalRun) -> Trained:
         """Train one client; the same arguments give the same result in every process.

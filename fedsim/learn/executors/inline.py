@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fedsim.learn.data import Task
 from fedsim.learn.executors.exchange import Answer, OnAnswer, no_one_waits, serve_group
@@ -35,14 +36,26 @@ class InlineExecutor:
         """Train every request; answers in their order."""
         answers: dict[int, Answer] = {}
         for group in groups(requests, self._settings.batch_clients):
-            served = await asyncio.to_thread(self._train, [requests[position] for position in group])
-            answers |= zip(group, served, strict=True)
+            asked = [requests[position] for position in group]
+            if self._settings.batch_clients == 1:
+                answers[group[0]] = await asyncio.to_thread(self._train, asked[0])
+            else:
+                answers |= zip(group, await asyncio.to_thread(self._train_group, asked), strict=True)
         return [answers[position] for position in range(len(requests))]
 
     async def close(self) -> None:
         """Do nothing: there is nothing to shut down."""
 
-    def _train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
+    def batched(self, batch_clients: int) -> "InlineExecutor":
+        """Return an executor on the same base that trains so many clients together."""
+        settings = replace(self._settings, batch_clients=batch_clients)
+        return InlineExecutor(self._store, self._trainer.batched(batch_clients), self._task, settings)
+
+    def _train(self, request: TrainRequest) -> Answer:
+        (answer,) = self._train_group([request])
+        return answer
+
+    def _train_group(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         return serve_group(
             requests,
             self._trainer.train_group,
