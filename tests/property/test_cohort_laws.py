@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SETTINGS = settings(max_examples=25, deadline=None)
+SETTINGS = settings(max_examples=8, deadline=None)
 
 
 @functools.cache
