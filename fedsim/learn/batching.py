@@ -1,8 +1,9 @@
 """How many clients should go through the base in one pass? Looked up by shape, never by stopwatch.
 
-The table holds what was measured (`benchmarks/README.md`, figure *cohort*): on one CPU thread, the number of
-clients beyond which a client's step gets no cheaper. Where nothing was measured, clients are trained one by
-one. `fedsim tune-batch` measures other machines and shapes, and prints a number to pin.
+The table holds what was measured (`benchmarks/README.md`, figure *cohort*): on one CPU thread, a number of
+clients at which a step was faster than one by one in every repetition. Where nothing was measured, a GPU for
+instance, clients are trained one by one. `fedsim tune-batch` measures other machines and shapes, and prints a
+number to pin.
 """
 
 from dataclasses import dataclass
@@ -26,9 +27,11 @@ class Shape:
 
 
 TABLE = (
-    Shape("cpu", num_params=2_000_000, tokens=1024, clients=8),
-    Shape("cpu", num_params=2_000_000, tokens=4096, clients=4),
+    Shape("cpu", num_params=2_000_000, tokens=128, clients=16),
+    Shape("cpu", num_params=2_000_000, tokens=2048, clients=4),
+    Shape("cpu", num_params=8_000_000, tokens=512, clients=4),
 )
+"""The first range that holds a shape counts."""
 
 
 def batch_clients(num_params: int, tokens: int, device: str) -> int:

@@ -10,7 +10,13 @@ from fedsim.experiment.retrain import retrain
 from fedsim.experiment.verify import Verdict, verify
 from tests import audit, kills
 
-BATCHED = {**kills.SHORT, "stop.rounds": "2", "server.cohort": "4", "executor.batch_clients": "2"}
+BATCHED = {
+    **kills.SHORT,
+    "stop.rounds": "2",
+    "server.cohort": "4",
+    "evaluation.every": "2",
+    "executor.batch_clients": "2",
+}
 
 
 class BombError(Exception):
@@ -61,6 +67,7 @@ def test_a_group_of_which_half_is_kept_is_trained_again_as_a_whole(whole, tmp_pa
     assert verify(tmp_path / "run").findings == []
 
 
+@pytest.mark.slow
 def test_a_lost_update_is_trained_again_with_its_group(whole, tmp_path, monkeypatch):
     killed_with(3, tmp_path / "run", monkeypatch)
     for path in (tmp_path / "run" / "journal" / "objects").iterdir():
@@ -76,6 +83,7 @@ async def test_a_verified_sample_is_trained_again_with_its_groups(whole):
     assert verdict.counts["retrained updates"] == 3
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_by_one_up_to_rounding(whole, tmp_path):
     fedsim.run(scenario(**{"executor.batch_clients": "1"}), tmp_path / "run", report=False)
     found, expected = losses(whole), losses(tmp_path / "run")
