@@ -2,7 +2,7 @@
 
 python -m benchmarks.cohort                      # the figure: the embedded model, K = 1, 2, 4, 8, 16
 python -m benchmarks.cohort --shape 10m --steps 2 --clients 1,2,4     # random weights of another shape
-python -m benchmarks.cohort --profile            # where the time of both sides goes, K = 8
+python -m benchmarks.cohort --profile --clients 4                     # where the time of both sides goes
 
 Both sides train the same clients for the same steps from the same start, in turn. Wall and processor time are
 both told; the second does not see what else the machine does.
@@ -149,7 +149,7 @@ def main() -> None:
     bench = Bench(options.shape, options.batch_size, options.max_length, options.steps)
     bench.apart(1), bench.together(1)
     if options.profile:
-        show_profile(bench, 8)
+        show_profile(bench, int(options.clients.rpartition(",")[2]))
         return
     rows = []
     for clients in map(int, options.clients.split(",")):
