@@ -66,7 +66,7 @@ async def tune_batch(
         raise TypeError(f"expected the inline executor, got {trainer}")
     steps = min(STEPS, scenario.training.local_steps)
     sample = [_shortened(request, steps) for request in asked[: CANDIDATES[-1]]]
-    tell(f"{len(sample)} clients of the first version, {steps} steps each, {repeats} times")
+    tell(f"{len(sample)} clients of the first version, {steps} steps each; repeats: {repeats}")
     try:
         return await _measured(trainer, sample, repeats)
     finally:
