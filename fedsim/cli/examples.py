@@ -35,6 +35,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             "which change turns the winner?",
         ),
     ),
+    "tune-batch": (
+        ("fedsim tune-batch scenarios/skewed_edge.yaml", "how many clients in one pass? a minute"),
+        ("fedsim tune-batch scenarios/skewed_edge.yaml --set model.device=cuda --json", "on a GPU"),
+    ),
     "run": (
         ("fedsim run scenarios/skewed_edge.yaml", "the default run, a few minutes"),
         ("fedsim run scenarios/skewed_edge.yaml --seed 1 --set stop.rounds=4", "another seed, shorter"),

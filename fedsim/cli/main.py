@@ -28,6 +28,7 @@ from fedsim.cli.sensitivity import sensitivity
 from fedsim.cli.shards import shards
 from fedsim.cli.speech import tinted
 from fedsim.cli.traces import traces_app
+from fedsim.cli.tune_batch import tune_batch
 from fedsim.cli.verify import verify
 from fedsim.errors import FedsimError, InputError
 
@@ -56,6 +57,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "join": join,
     "calibrate": calibrate,
     "sensitivity": sensitivity,
+    "tune-batch": tune_batch,
 }
 
 app = typer.Typer(

@@ -111,7 +111,7 @@ async def preview(dry: Scenario, real: Scenario) -> Preview:
     Raises:
         InputError: If something that a run needs is wrong.
     """
-    run, requests = await _dry_run(dry)
+    run, requests = await dry_run(dry)
     work = _work(run, real, len(requests))
     if real.executor.kind == "stub" or not requests:
         return Preview(run, work, None, 1, None)
@@ -120,7 +120,8 @@ async def preview(dry: Scenario, real: Scenario) -> Preview:
     return Preview(run, work, measured, workers, _wall_s(work, measured, workers))
 
 
-async def _dry_run(scenario: Scenario) -> tuple[Run, list[TrainRequest]]:
+async def dry_run(scenario: Scenario) -> tuple[Run, list[TrainRequest]]:
+    """Go through a scenario with the stub executor; returns the run, and what it asked to be trained."""
     experiment = build(scenario)
     listener = Listener(experiment.work.executor)
     heard = replace(

@@ -74,6 +74,14 @@ async def test_a_retry_trains_only_what_failed(fault):
     assert faulty.attempts == {1: 1, 2: 2, 3: 1}
 
 
+async def test_a_retry_trains_whole_groups_and_keeps_what_had_come():
+    faulty = FaultyExecutor({2: ["failure", "good"], 1: ["good", "failure"]})
+    guarded = GuardedExecutor(faulty, "retry", batch_clients=2)
+    answers = await guarded.train(requests(1, 2, 3))
+    assert all(isinstance(answer, Update) for answer in answers)
+    assert faulty.attempts == {1: 2, 2: 2, 3: 1}
+
+
 async def test_retries_end():
     faulty = FaultyExecutor({2: ["failure"]})
     answers = await GuardedExecutor(faulty, "retry").train(requests(1, 2))
@@ -86,6 +94,19 @@ async def test_one_client_that_runs_out_of_memory_takes_nobody_along(error):
     answers = await GuardedExecutor(FaultyExecutor({2: [error]}), "drop").train(requests(1, 2, 3))
     assert [type(answer) for answer in answers] == [Update, TrainingFailure, Update]
     assert answers[1].reason.startswith("out of memory")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_group_that_runs_out_of_memory_ends_the_run_but_a_client_alone_does_not(alone):
+    """Whose fault it is nobody can tell in a group, and another cut would be another record."""
+    error = MemoryError()
+    guarded = GuardedExecutor(FaultyExecutor({3 if alone else 1: [error]}), "drop", batch_clients=2)
+    if alone:
+        answers = await guarded.train(requests(1, 2, 3))
+        assert [type(answer) for answer in answers] == [Update, Update, TrainingFailure]
+    else:
+        with pytest.raises(TrainingError, match=r"out of memory with 2 clients .* executor\.batch_clients"):
+            await guarded.train(requests(1, 2, 3))
 
 
 async def test_a_bug_is_no_failure_of_a_client():

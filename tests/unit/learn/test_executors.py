@@ -83,6 +83,20 @@ async def test_a_failure_is_an_answer_and_the_others_go_on(inline, slotted):
     assert answers[1].assignment == 2
 
 
+async def test_groups_answer_in_order_and_come_close_to_one_by_one(inline, slotted):
+    wild = request(1, 1, slotted[2], learning_rate=float("inf"))
+    asked = [*requests(slotted[2]), wild, request(2, 3, slotted[2], trained=1)]
+    apart, grouped = await inline.train(asked), await inline.batched(2).train(asked)
+    assert [type(answer) for answer in grouped] == [type(answer) for answer in apart]
+    for one, other in zip(grouped, apart, strict=True):
+        assert one.assignment == other.assignment
+        if not isinstance(one, TrainingFailure):
+            assert one.loss == pytest.approx(other.loss, abs=1e-4)
+            assert (one.plan, one.num_examples) == (other.plan, other.num_examples)
+    again = await inline.batched(2).train(asked)
+    assert_same(*([found[position] for position in (0, 1, 2, 4)] for found in (again, grouped)))
+
+
 async def test_training_leaves_the_event_loop_free(inline, slotted):
     training = asyncio.create_task(inline.train(requests(slotted[2])))
     ticks = 0
