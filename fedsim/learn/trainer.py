@@ -1,7 +1,7 @@
 """Who trains the clients of one process? One frozen base, one slot, one shard after the other."""
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fedsim.learn.data import FixedTask, Task
 from fedsim.learn.encode import Encoded, encode
@@ -12,6 +12,15 @@ from fedsim.learn.train import LocalRun, Trained, TrainingSettings, train_local
 from fedsim.method.bundle import Payload
 
 _KEPT_SHARDS = 64
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Trains one client at a time; `ClientTrainer`, or what makes one when it is needed."""
+
+    def train(self, client: int, payload: Payload, run: LocalRun) -> Trained:
+        """Train one client. See `ClientTrainer.train`."""
+        ...
 
 
 class ClientTrainer:

@@ -7,7 +7,7 @@ from fedsim.errors import TrainingError
 from fedsim.learn.data import Task
 from fedsim.learn.executors.exchange import OnAnswer, failure, local_run, no_one_waits, received, update
 from fedsim.learn.train import TrainingSettings
-from fedsim.learn.trainer import ClientTrainer
+from fedsim.learn.trainer import Trainer
 from fedsim.learn.versions import VersionStore
 from fedsim.method.messages import TrainingFailure, TrainRequest, Update
 
@@ -22,9 +22,7 @@ class InlineExecutor:
         settings: Number format of the wire, among others.
     """
 
-    def __init__(
-        self, store: VersionStore, trainer: ClientTrainer, task: Task, settings: TrainingSettings
-    ) -> None:
+    def __init__(self, store: VersionStore, trainer: Trainer, task: Task, settings: TrainingSettings) -> None:
         self._store = store
         self._trainer = trainer
         self._task = task

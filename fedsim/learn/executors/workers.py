@@ -19,6 +19,7 @@ from fedsim.learn.executors import worker
 from fedsim.learn.executors.exchange import OnAnswer, failure, local_run, no_one_waits, received, update
 from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
 from fedsim.learn.executors.worker import READY, WorkerSetup, serve
+from fedsim.learn.model import IMPORTED_LATE
 from fedsim.learn.train import Trained
 from fedsim.learn.versions import VersionStore
 from fedsim.method.messages import TrainingFailure, TrainRequest, Update
@@ -157,7 +158,7 @@ def _context() -> "SpawnContext | ForkServerContext":
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__name__])
+    context.set_forkserver_preload([worker.__name__, *IMPORTED_LATE])
     return context
 
 
