@@ -31,7 +31,7 @@ def pins():
 
 
 def test_every_pin_is_exact_so_that_an_audit_can_read_it():
-    """``pip-audit -r constraints.txt --no-deps --disable-pip`` wants names, two equals signs and versions."""
+    """``pip-audit --no-deps --disable-pip --strict`` wants names, two equals signs and versions."""
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         (specifier,) = Requirement(line).specifier
         assert specifier.operator == "=="
