@@ -271,7 +271,7 @@ def test_a_corrupt_version_is_refused_by_name(whole, tmp_path, capsys):
     directory = tmp_path / "run"
     shutil.copytree(whole, directory)
     index = [json.loads(line) for line in (directory / "journal" / "index.jsonl").read_text().splitlines()]
-    newest = next(line["content"] for line in reversed(index) if line["kind"] == "state")
+    newest = next(line["content"] for line in reversed(index) if line.get("kind") == "state")
     (path,) = (directory / "journal" / "objects").glob(f"{newest}*")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

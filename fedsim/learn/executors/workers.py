@@ -81,6 +81,9 @@ class WorkerExecutor:
                 async with asyncio.TaskGroup() as group:
                     for index in range(len(self._workers)):
                         group.create_task(self._serve(index, waiting, answers))
+            except BaseExceptionGroup as group:
+                self._kill()
+                raise group.exceptions[0] from None  # one reason is enough to end, and says what to do
             except BaseException:
                 self._kill()
                 raise
