@@ -36,8 +36,10 @@ def carry_out(directory, changes, log):
 
 def context():
     """Fresh processes that have imported everything once, so that a kill costs seconds, not ten."""
+    from fedsim.learn.model import IMPORTED_LATE
+
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["fedsim.experiment.run"])
+    found.set_forkserver_preload(["fedsim.experiment.run", *IMPORTED_LATE])
     return found
 
 

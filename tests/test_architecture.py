@@ -56,11 +56,11 @@ def test_only_the_command_line_prints(path):
 RESTRICTED_READER = ROOT / "fedsim/world/importers/pickles.py"  # checks every instruction before it runs
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path != RESTRICTED_READER], ids=named)
-def test_nothing_is_unpickled(path):
-    imported = {
+def imported(nodes):
+    """Names of the modules that these statements import."""
+    return {
         name
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -69,7 +69,23 @@ def test_nothing_is_unpickled(path):
             else []
         )
     }
-    assert not imported & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path != RESTRICTED_READER], ids=named)
+def test_nothing_is_unpickled(path):
+    found = imported(ast.walk(ast.parse(path.read_text())))
+    assert not found & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+PRETRAINING = ROOT / "fedsim/learn/embedded/pretrain.py"  # loaded by nothing else
+SLOW_TO_IMPORT = {"transformers", "peft", "datasets", "sklearn", "matplotlib"}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path != PRETRAINING], ids=named)
+def test_what_takes_seconds_to_import_is_imported_where_it_is_needed(path):
+    """A resumed run goes through its record, and a check through its scenario, before any of it is needed."""
+    found = imported(ast.parse(path.read_text()).body)
+    assert not {name.partition(".")[0] for name in found} & SLOW_TO_IMPORT
 
 
 def test_public_names_are_listed_once_and_exist():

@@ -11,6 +11,7 @@ from fedsim.errors import ScenarioError
 from fedsim.experiment.calibrate import read_calibration
 from fedsim.experiment.fleet import bound_to_fleet, build_population
 from fedsim.experiment.guard import GuardedEvaluator, GuardedExecutor
+from fedsim.experiment.late import LateBase, LateEvaluator, LateTrainer
 from fedsim.experiment.methods import method_of
 from fedsim.experiment.scenario import Scenario
 from fedsim.experiment.serving import server_config
@@ -25,9 +26,9 @@ from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
-from fedsim.learn.model import LoadedModel, ModelOptions, check_length, load_model, model_shape
+from fedsim.learn.model import LoadedModel, ModelOptions, check_length, device_of, load_model
 from fedsim.learn.oracle import OracleStore
-from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
+from fedsim.learn.peft_bridge import export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer, shared_tokens
 from fedsim.learn.versions import VersionGuard, VersionStore
@@ -119,11 +120,12 @@ class Experiment:
         return self.population.notes
 
 
-def build(scenario: Scenario) -> Experiment:
+def build(scenario: Scenario, known: ModelShape | None = None) -> Experiment:
     """Make everything that a run needs.
 
     Args:
         scenario: As loaded.
+        known: Shape of the base model, where the run began earlier: the model is loaded when it is needed.
 
     Raises:
         InputError: If a trace, a model, a data set or an option is wrong.
@@ -133,9 +135,8 @@ def build(scenario: Scenario) -> Experiment:
     seeds = Seeds(scenario.seed)
     method = method_of(scenario)
     population = build_population(scenario)
-    loaded = load_model(scenario.model.base, scenario.model.device, model_options(scenario))
-    check_length(loaded, scenario.task.max_length)
-    shape = model_shape(loaded, scenario.model.targets)
+    base = LateBase(lambda: _base_model(scenario), scenario.model.targets, known)
+    shape = base.shape
     priced = shape if scenario.model.stands_for is None else stands_for(shape, scenario.model.stands_for)
     prices = method.charge(_prices(scenario, priced))
     task = build_task(scenario, population.num_devices, device_sets(scenario, population))
@@ -144,7 +145,7 @@ def build(scenario: Scenario) -> Experiment:
     method = config.method
     drift = _drift_settings(scenario, seeds)
     guard = version_guard(scenario, seeds, method)
-    work, export, close, engine = _real_work(scenario, seeds, method, loaded, shape, task, drift, guard)
+    work, export, close, engine = _real_work(scenario, seeds, method, base, task, drift, guard)
     faulty = faulty_clients(scenario, population.num_devices)
     if scenario.faults is not None:
         work.aggregator = FaultyFleet(work.aggregator, scenario.faults, frozenset(faulty))
@@ -169,6 +170,12 @@ def build(scenario: Scenario) -> Experiment:
     )
 
 
+def _base_model(scenario: Scenario) -> LoadedModel:
+    loaded = load_model(scenario.model.base, scenario.model.device, model_options(scenario))
+    check_length(loaded, scenario.task.max_length)
+    return loaded
+
+
 def model_options(scenario: Scenario) -> ModelOptions:
     """Return how the base model is held."""
     model = scenario.model
@@ -184,11 +191,12 @@ def training_settings(scenario: Scenario) -> TrainingSettings:
     )
 
 
-def _batched(scenario: Scenario, shape: ModelShape, device: str) -> TrainingSettings:
+def _batched(scenario: Scenario, shape: ModelShape) -> TrainingSettings:
     """Return what is the same for every assignment, and how many of them are trained together."""
     settings, asked = training_settings(scenario), scenario.executor.batch_clients
     if asked == "auto":
-        asked = batch_clients(shape.num_params, settings.batch_size * settings.max_length, device)
+        device = device_of(scenario.model.device)
+        asked = batch_clients(shape.num_params, settings.batch_size * settings.max_length, device.type)
     return replace(settings, batch_clients=asked)
 
 
@@ -257,34 +265,31 @@ def _real_work(
     scenario: Scenario,
     seeds: Seeds,
     method: Method,
-    loaded: LoadedModel,
-    shape: ModelShape,
+    base: LateBase,
     task: Task,
     drift: DriftSettings | None,
     guard: VersionGuard,
 ) -> tuple[RealWork, Callable[[Path], None], Callable[[], Awaitable[None]], Engine | None]:
     """Make the three who work, how the adapter is written, and how workers end."""
     if scenario.executor.kind == "stub":
-        return _stub_work(scenario, seeds, shape)
+        return _stub_work(scenario, seeds, base.shape)
     adapter = None
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
-    store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter, guard)
-    settings = _batched(scenario, shape, loaded.device.type)
-    layers = tuple(layer.name for layer in shape.layers)
-    slot = AdapterSlot(loaded.model, layers)
-    clients = measured_clients(scenario, task)
-    measured_by = evaluation_settings(scenario)
-    evaluator = GuardedEvaluator(GlobalEvaluator(loaded, slot, store, task.held_out, measured_by, clients))
+    store = OracleStore(method, base.shape.layers, seeds.seed("versions"), adapter, guard)
+    settings = _batched(scenario, base.shape)
+    evaluator = GuardedEvaluator(_evaluator(scenario, base, store, task))
     executor: InlineExecutor | WorkerExecutor
     if scenario.executor.kind == "workers":
-        shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
+        if not base.is_late:
+            shared_tokens(base.model.tokenizer, task, settings.max_length)  # once here, not once per process
+        layers = tuple(layer.name for layer in base.shape.layers)
         setup = WorkerSetup(
             scenario.model.base, scenario.model.device, layers, task, settings, model_options(scenario)
         )
         executor = WorkerExecutor(store, setup, scenario.executor.workers)
     else:
-        executor = InlineExecutor(store, ClientTrainer(loaded, slot, task, settings), task, settings)
+        executor = InlineExecutor(store, _trainer(base, task, settings), task, settings)
 
     def export(directory: Path) -> None:
         export_adapter(store.export(store.versions[-1]), directory, scenario.model.base)
@@ -297,6 +302,18 @@ def _real_work(
     gauge = DriftGauge(executor, store, drift)
     work = RealWork(GuardedExecutor(gauge, policy, settings.batch_clients), gauge, evaluator)
     return work, export, executor.close, engine
+
+
+def _trainer(base: LateBase, task: Task, settings: TrainingSettings) -> LateTrainer:
+    return LateTrainer(lambda: ClientTrainer(base.model, base.slot, task, settings), late=base.is_late)
+
+
+def _evaluator(scenario: Scenario, base: LateBase, store: VersionStore, task: Task) -> LateEvaluator:
+    def make() -> GlobalEvaluator:
+        clients, settings = measured_clients(scenario, task), evaluation_settings(scenario)
+        return GlobalEvaluator(base.model, base.slot, store, task.held_out, settings, clients)
+
+    return LateEvaluator(make, late=base.is_late)
 
 
 def _rank_cap(scenario: Scenario) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import lsq_linear
 
 from fedsim.errors import ModelError, ScenarioError
 from fedsim.experiment.record import write_json
@@ -92,6 +91,8 @@ def fit(parts: np.ndarray, values: np.ndarray, names: Sequence[str]) -> Fit:
 
 
 def _robust(parts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    from scipy.optimize import lsq_linear  # noqa: PLC0415 - takes long, and runs only read calibrations
+
     relative = parts / values[:, None]
     scale = np.abs(relative).max(axis=0)
     scale[scale == 0.0] = 1.0

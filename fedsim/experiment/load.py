@@ -7,6 +7,7 @@ run leaves, is dropped. Nothing here imports torch.
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -242,10 +243,23 @@ def write_tables(
 def _evaluations(path: Path, frames: Frames) -> pd.DataFrame:
     """Take the table of metrics, which also has counts; without it, what the record says."""
     try:
+        _refuse_repeated_columns(path)
         table = pd.read_csv(path)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError):
+    except (OSError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError):
         return frames.evaluations
     return table if len(table) >= len(frames.evaluations) else frames.evaluations
+
+
+def _refuse_repeated_columns(path: Path) -> None:
+    """Pandas would give the second column of a name another name."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header = next(csv.reader(file), [])
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{path}:1: expected every column once, found {twice[0][:40]!r} {header.count(twice[0])} times; "
+            "restore it from a copy"
+        )
 
 
 def prices_of(manifest: Mapping[str, Any]) -> Prices | None:

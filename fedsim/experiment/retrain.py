@@ -11,7 +11,7 @@ from fedsim.experiment.build import Engine, Experiment, build
 from fedsim.experiment.freeze import freeze
 from fedsim.experiment.journal import Journal
 from fedsim.experiment.journaled import Answer, Journaled
-from fedsim.experiment.manifest import manifest
+from fedsim.experiment.manifest import known_shape, manifest
 from fedsim.experiment.record import EVENTS, MANIFEST, difference, json_line
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.run import simulate
@@ -39,7 +39,7 @@ async def retrain(directory: Path, count: int, verdict: Verdict) -> None:
     Raises:
         InputError: If the run cannot be replayed here, for instance under other versions of packages.
     """
-    experiment = build(scenario_of(directory))
+    experiment = build(scenario_of(directory), known_shape(directory))
     try:
         check_same(directory / MANIFEST, manifest(experiment))
         engine = experiment.engine

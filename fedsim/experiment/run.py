@@ -14,7 +14,7 @@ from fedsim.experiment.build import Experiment, build
 from fedsim.experiment.fairness import Fairness
 from fedsim.experiment.journaled import journaling
 from fedsim.experiment.load import refuse_links
-from fedsim.experiment.manifest import manifest
+from fedsim.experiment.manifest import known_shape, manifest
 from fedsim.experiment.model_card import write_card
 from fedsim.experiment.privacy import PrivacyMeter
 from fedsim.experiment.record import (
@@ -170,7 +170,7 @@ async def aresume(
         scenario = scenario_of(directory)
     elif not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
-    experiment = await asyncio.to_thread(build, scenario)
+    experiment = await asyncio.to_thread(build, scenario, known_shape(directory))
     try:
         check_same(directory / MANIFEST, manifest(experiment))
         with locked(directory):

@@ -5,13 +5,14 @@ came from, so that an error can name a line. Nothing here knows what the keys me
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from fedsim.errors import ScenarioError
@@ -85,7 +86,9 @@ def parse(text: str, place: Callable[[int], str]) -> tuple[Any, dict[Key, str]]:
     """
     loader = YAML(typ="safe", pure=True)
     try:
-        root = loader.compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML lets a later anchor take over a name
+            root = loader.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 1 if mark is None else mark.line + 1

@@ -1,4 +1,7 @@
-"""Which frozen model is trained on, and what shape does it have?"""
+"""Which frozen model is trained on, and what shape does it have?
+
+Transformers is imported where a model is loaded: whoever replays a run does without it.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,15 +12,14 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.pytorch_utils import Conv1D
-from transformers.utils.logging import disable_progress_bar
 
 from fedsim.errors import MissingExtraError, ModelError, ScenarioError
 from fedsim.learn.families import ATTENTION, ATTENTION_TARGETS
 from fedsim.learn.model_files import EMBEDDED, resolve_source
 from fedsim.world.shape import LayerShape, ModelShape
+
+IMPORTED_LATE = ("transformers.models.auto.modeling_auto", "transformers.modeling_utils", "peft.tuners.lora")
+"""Takes seconds and comes with the first model; a process that others are forked from imports it ahead."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantize = Literal["none", "8bit", "4bit"]
@@ -87,9 +89,12 @@ def load_model(
         ScenarioError: If the device does not exist, or cannot do what the options ask for.
         MissingExtraError: If an option needs a package that is not installed.
     """
-    place = _device(device)
+    place = device_of(device)
     _check_quantization(options, place)
     location = resolve_source(source)
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - takes seconds
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - takes seconds
+
     disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(location, **_loading_arguments(options, place))
@@ -135,6 +140,8 @@ def _checkpoint(source: str, model: Any) -> None:
     """
     if not model.supports_gradient_checkpointing:
         raise ScenarioError(f"model {source!r} does not support gradient checkpointing; switch it off")
+    from transformers.modeling_layers import GradientCheckpointingLayer  # noqa: PLC0415 - takes seconds
+
     # The older name is deprecated where there is a newer one.
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
@@ -148,6 +155,8 @@ def _loading_arguments(options: ModelOptions, place: torch.device) -> dict[str, 
     if options.attention is not None:
         arguments["attn_implementation"] = options.attention
     if options.quantize != "none":
+        from transformers import BitsAndBytesConfig  # noqa: PLC0415 - takes seconds
+
         arguments["device_map"] = {"": place}
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_8bit=options.quantize == "8bit",
@@ -197,6 +206,8 @@ def model_shape(loaded: LoadedModel, targets: Sequence[str] | str) -> ModelShape
     Raises:
         ScenarioError: If a target matches no linear module; the message lists what there is.
     """
+    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415 - takes seconds
+
     linear = {
         name: module
         for name, module in loaded.model.named_modules()
@@ -276,7 +287,15 @@ def _suffix(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device that a scenario names.
+
+    Args:
+        name: ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ScenarioError: If torch cannot use it.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -23,8 +23,6 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
-from peft import LoraConfig, PeftModel, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -82,6 +80,9 @@ class AdapterSlot:
     """
 
     def __init__(self, model: Any, layers: Sequence[str]) -> None:
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - takes seconds
+        from peft.tuners.lora import LoraLayer  # noqa: PLC0415 - takes seconds
+
         if any(isinstance(module, LoraLayer) for module in model.modules()):
             raise ModelError("expected a model without adapters, found one; load the base again")
         config = LoraConfig(r=1, lora_alpha=1, target_modules=list(layers), bias="none", lora_dropout=0.0)
@@ -283,6 +284,8 @@ def import_adapter(directory: Path) -> dict[str, Factors]:
 
 
 def _write(layers: Mapping[str, Factors], directory: Path, base_name: str) -> None:
+    from peft import LoraConfig  # noqa: PLC0415 - takes seconds
+
     ranks = {name: factors.rank for name, factors in layers.items()}
     largest = max(ranks.values())
     config = LoraConfig(
@@ -386,6 +389,8 @@ def merged_model(model: Any, directory: Path) -> Any:
     Raises:
         ModelError: If the adapter is not whole, or belongs to another model.
     """
+    from peft import PeftModel  # noqa: PLC0415 - takes seconds
+
     names = {name for name, _ in model.named_modules()}
     missing = sorted(set(import_adapter(directory)) - names)
     if missing:

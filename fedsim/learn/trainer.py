@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fedsim.errors import TrainingError
 from fedsim.learn.cohort import Member, Outcome, train_cohort
@@ -16,6 +16,19 @@ from fedsim.learn.train import Job, LocalRun, Trained, TrainingSettings, train_l
 from fedsim.method.bundle import Payload
 
 _KEPT_SHARDS = 64
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Trains groups of clients; `ClientTrainer`, or what makes one when it is needed."""
+
+    def train_group(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train clients together. See `ClientTrainer.train_group`."""
+        ...
+
+    def batched(self, batch_clients: int) -> "Trainer":
+        """Return a trainer on the same base that trains so many clients together."""
+        ...
 
 
 class ClientTrainer:

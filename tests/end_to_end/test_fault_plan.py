@@ -164,24 +164,61 @@ def test_a_bug_ends_the_run_with_its_traceback_and_loses_nothing(whole, tmp_path
     assert kills.fingerprint(tmp_path / "run") == kills.fingerprint(whole)
 
 
+WORKER = {"executor.kind": "workers", "executor.workers": "1"}
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Kill a worker when it is sent these requests, counted from 0; each time it has loaded its model."""
+    from fedsim.learn.executors import workers
+
+    def prepare(*numbers):
+        original, count = workers._Worker.ask, itertools.count()
+
+        def ask(self, frames):
+            if next(count) in numbers:
+                if not self.is_ready:
+                    assert self._connection.recv_bytes() == workers.READY
+                    self.is_ready = True
+                os.kill(self.pid, signal.SIGKILL)
+            return original(self, frames)
+
+        monkeypatch.setattr(workers._Worker, "ask", ask)
+
+    return prepare
+
+
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced(whole, tmp_path, monkeypatch):
-    from fedsim.learn.executors.workers import WorkerExecutor
+def test_a_worker_that_is_killed_is_replaced(whole, tmp_path, killed):
+    killed(0, 2)
+    assert run(tmp_path / "run", **WORKER) == 0
+    assert kills.fingerprint(tmp_path / "run") == kills.fingerprint(whole)
 
-    original, killed = WorkerExecutor._ask, []
 
-    def ask(self, index, frames):
-        if not killed:
-            killed.append(self.pids[index])
-            os.kill(self.pids[index], signal.SIGKILL)
-        return original(self, index, frames)
+@pytest.mark.slow
+def test_a_request_that_kills_two_workers_has_failed(tmp_path, killed):
+    killed(1, 2)
+    assert run(tmp_path / "run", **WORKER) == 0
+    failed = [line for line in outcomes(tmp_path / "run") if line["outcome"] == "failed"]
+    assert [line["reason"] for line in failed] == ["the worker process died 2 times on this request"]
+    assert verify(tmp_path / "run").findings == []
 
-    monkeypatch.setattr(WorkerExecutor, "_ask", ask)
-    code = run(tmp_path / "run", **{"executor.kind": "workers", "executor.workers": "1"})
-    assert killed
-    if code:  # killed before it had greeted: that is taken for a model that cannot be loaded
-        assert code == 2
-        assert resume(tmp_path / "run") == 0
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_loads_ends_the_run(whole, tmp_path, monkeypatch, capsys):
+    from fedsim.learn.executors.workers import _Worker
+
+    original = _Worker.__init__
+
+    def stillborn(self, context, setup):
+        original(self, context, setup)
+        os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(_Worker, "__init__", stillborn)
+    assert run(tmp_path / "run", **WORKER) == 2
+    assert "died while it loaded 'embedded'" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert resume(tmp_path / "run") == 0
     assert kills.fingerprint(tmp_path / "run") == kills.fingerprint(whole)
 
 
@@ -227,6 +264,20 @@ def test_a_corrupt_journal_is_refused_by_name(whole, tmp_path, capsys):
     index.write_bytes(content)
     assert resume(directory) == 2
     assert "index.jsonl:" in capsys.readouterr().err
+    assert fedsim("verify", directory) == 1
+
+
+def test_a_corrupt_version_is_refused_by_name(whole, tmp_path, capsys):
+    directory = tmp_path / "run"
+    shutil.copytree(whole, directory)
+    index = [json.loads(line) for line in (directory / "journal" / "index.jsonl").read_text().splitlines()]
+    newest = next(line["content"] for line in reversed(index) if line.get("kind") == "state")
+    (path,) = (directory / "journal" / "objects").glob(f"{newest}*")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert resume(directory) == 2
+    assert f"{path}: damaged" in capsys.readouterr().err
     assert fedsim("verify", directory) == 1
 
 

@@ -13,6 +13,7 @@ from fedsim.cli.main import one_line
 from fedsim.errors import FedsimError, InputError, ScenarioError
 from fedsim.experiment.journal import Journal
 from fedsim.experiment.load import load_run, read_events, reading
+from fedsim.experiment.manifest import known_shape
 from fedsim.experiment.overview import as_json, find_runs
 from fedsim.experiment.report.telling import Teller, biography
 from fedsim.experiment.report.write import write_report
@@ -78,6 +79,7 @@ def all_readers(directory, with_page):
     yield lambda: load_run(directory)
     yield lambda: as_json(find_runs(directory.parent))
     yield lambda: scenario_of(directory)
+    yield lambda: known_shape(directory)
     yield lambda: _told(directory)
     yield lambda: _journal(directory)
     if with_page:

@@ -8,7 +8,7 @@ from fedsim.learn.data import Task
 from fedsim.learn.executors.exchange import Answer, OnAnswer, no_one_waits, serve_group
 from fedsim.learn.groups import groups
 from fedsim.learn.train import TrainingSettings
-from fedsim.learn.trainer import ClientTrainer
+from fedsim.learn.trainer import Trainer
 from fedsim.learn.versions import VersionStore
 from fedsim.method.messages import TrainRequest
 
@@ -23,9 +23,7 @@ class InlineExecutor:
         settings: Number format of the wire, among others.
     """
 
-    def __init__(
-        self, store: VersionStore, trainer: ClientTrainer, task: Task, settings: TrainingSettings
-    ) -> None:
+    def __init__(self, store: VersionStore, trainer: Trainer, task: Task, settings: TrainingSettings) -> None:
         self._store = store
         self._trainer = trainer
         self._task = task

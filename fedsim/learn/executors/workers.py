@@ -21,6 +21,7 @@ from fedsim.learn.executors.exchange import Answer, OnAnswer, no_one_waits, serv
 from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
 from fedsim.learn.executors.worker import READY, WorkerSetup, serve
 from fedsim.learn.groups import groups
+from fedsim.learn.model import IMPORTED_LATE
 from fedsim.learn.versions import VersionStore
 from fedsim.method.messages import TrainRequest
 
@@ -81,6 +82,9 @@ class WorkerExecutor:
                 async with asyncio.TaskGroup() as group:
                     for index in range(len(self._workers)):
                         group.create_task(self._serve(index, requests, waiting, answers))
+            except BaseExceptionGroup as group:
+                self._kill()
+                raise group.exceptions[0] from None  # one reason is enough to end, and says what to do
             except BaseException:
                 self._kill()
                 raise
@@ -162,7 +166,7 @@ def _context() -> "SpawnContext | ForkServerContext":
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__name__])
+    context.set_forkserver_preload([worker.__name__, *IMPORTED_LATE])
     return context
 
 

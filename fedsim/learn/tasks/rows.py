@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import datasets
-
 from fedsim.errors import ModelError
 
 _OPENERS: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -160,6 +158,8 @@ def read_lines(path: Path) -> list[str]:
 
 def _load(path: Path, inner: str, options: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Read through `datasets`, which must leave nothing in the user's cache."""
+    import datasets  # noqa: PLC0415 - takes long, and generated data need none
+
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix="fedsim-") as cache:
         try:

@@ -55,6 +55,13 @@ def test_a_torn_last_line_is_dropped(tmp_path):
     assert torn.end_s == 60.0
 
 
+def test_a_table_of_metrics_with_a_column_twice_is_refused(tmp_path):
+    directory = write_record(tmp_path / "run")
+    (directory / "metrics.csv").write_text("version,loss,loss\n0,2.0,1.0\n1,1.5,1.0\n")
+    with pytest.raises(InputError, match=r"metrics\.csv:1: expected every column once, found 'loss' 2 times"):
+        load_run(directory)
+
+
 def test_a_run_that_was_killed_has_open_assignments(tmp_path):
     directory = write_record(tmp_path / "run")
     events = directory / "events.jsonl"

@@ -7,7 +7,7 @@ import pytest
 from fedsim.cli import main
 from fedsim.errors import ScenarioError
 from fedsim.experiment.scenario import load_scenario
-from fedsim.experiment.yaml_source import MAX_BYTES
+from fedsim.experiment.yaml_source import MAX_BYTES, parse
 
 GOOD = """\
 name: good
@@ -314,6 +314,12 @@ def test_files_that_are_no_scenario(data, line):
     with pytest.raises(ScenarioError) as caught:
         load_scenario("x.yaml")
     assert str(caught.value) == line
+
+
+def test_a_later_anchor_takes_over_a_name_without_a_word(recwarn):
+    values, _ = parse("a: &x 1\nb: &x 2\nc: *x\n", str)
+    assert values == {"a": 1, "b": 2, "c": 2}
+    assert not recwarn.list
 
 
 def test_anchors_that_multiply_are_refused():
