@@ -35,9 +35,9 @@ def test_errors_are_relative_to_what_really_happened(tmp_path):
     real = write_record(tmp_path / "b", [(2.0, 2.0, 4.0), (1.0, 2.0, 3.0)])
     found = compare(simulated, real)
     assert found["same_order"]
-    assert found["errors"]["download"] == {"n": 2, "median": 0.25, "worst": 0.5}
+    assert found["errors"]["download"] == {"n": 2, "median": 0.25, "worst": 0.5, "late_s": 0.5}
     assert found["errors"]["train"]["worst"] == 0.0
-    assert found["errors"]["transfer"] == {"n": 4, "median": 0.125, "worst": 0.5}
+    assert found["errors"]["transfer"] == {"n": 4, "median": 0.125, "worst": 0.5, "late_s": 0.5}
     assert found["errors"]["round"]["worst"] == pytest.approx(0.25)
 
 
