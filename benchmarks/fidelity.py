@@ -53,7 +53,7 @@ evaluation: {every: 1000, held_out_examples: 8, generate: 0}
 
 
 def shipped_lines() -> dict[str, Line]:
-    """Three shipped traces, a rate each second, repeated for an hour; outages are raised to the least rate."""
+    """Three shipped traces, a rate each second, repeated for an hour; outages have the least rate."""
     found = {}
     for folder, name in TRACES.items():
         path = Path(__file__).parents[1] / "traces" / folder / "bandwidth.csv"
@@ -85,7 +85,8 @@ def write_world(folder: Path, rounds: int) -> Path:
     (folder / "devices.csv").write_text("\n".join([head, *rows]) + "\n")
     lines = ["trace_id,time_s,down_mbps,up_mbps"]
     for name, line in shipped_lines().items():
-        lines += [f"{name},{at},{down},{up}" for at, (down, up) in enumerate(zip(line.down, line.up))]
+        both = zip(line.down, line.up, strict=True)
+        lines += [f"{name},{at},{down},{up}" for at, (down, up) in enumerate(both)]
     (folder / "bandwidth.csv").write_text("\n".join(lines) + "\n")
     path = folder / "fidelity.yaml"
     path.write_text(SCENARIO % rounds)
@@ -169,8 +170,7 @@ def compare(simulated: dict, real: dict) -> dict:
         pairs[key[1]].append((simulated["phases"][key], found))
     pairs["transfer"] = pairs["download"] + pairs["upload"]
     spans = {
-        version: (simulated["rounds"][version], real["rounds"][version])
-        for version in sorted(real["rounds"])
+        version: (simulated["rounds"][version], real["rounds"][version]) for version in sorted(real["rounds"])
     }
     pairs["round"] = [(s[1] - s[0], r[1] - r[0]) for s, r in spans.values()]
     ends, starts = zip(*((r[1], r[0]) for _, r in spans.values()), strict=True)

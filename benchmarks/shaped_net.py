@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Self
 
 HEADERS = 1514 / 1448  # Ethernet, IP and TCP with time stamps around a full segment
 BURST_BYTES = 3200
@@ -52,13 +53,13 @@ def missing() -> str | None:
         return "needs root, to make network namespaces"
     name = f"fsim{os.getpid()}probe"
     for words, what in (
-        (["ip", "netns", "add", name], "cannot make network namespaces"),
-        (["tc", "-n", name, *"qdisc add dev lo root handle 1: htb default 1".split()], "cannot shape links"),
+        (f"ip netns add {name}", "cannot make network namespaces"),
+        (f"tc -n {name} qdisc add dev lo root handle 1: htb default 1", "cannot shape links"),
     ):
         try:
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            done = subprocess.run(words.split(), capture_output=True, text=True, check=False)
         except FileNotFoundError:
-            return f"needs the command {words[0]} (iproute2)"
+            return f"needs the command {words.split()[0]} (iproute2)"
         if done.returncode:
             _do_not_mind("ip", "netns", "del", name)
             return f"{what}: {done.stderr.strip()}"
@@ -150,7 +151,7 @@ class Shaper(threading.Thread):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))  # this thread, what it starts
             with _Setters(self.net) as setters:
                 self._follow(setters)
-        except Exception as error:
+        except (OSError, RuntimeError) as error:
             self.failure = error
 
     def _follow(self, setters: "_Setters") -> None:
@@ -176,7 +177,7 @@ class _Setters:
             self.ends.setdefault(end.space, []).append(end)
         self.open: Mapping[str, subprocess.Popen] = {}
 
-    def __enter__(self) -> "_Setters":
+    def __enter__(self) -> Self:
         self.open = {
             space: subprocess.Popen(
                 ["tc", "-n", space, "-batch", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -189,7 +190,9 @@ class _Setters:
         """Give every link the rate of this second; returns when it has it."""
         for space, setter in self.open.items():
             changes = "".join(end.class_at(at_s, "change") for end in self.ends[space])
-            setter.stdin.write(f"{changes}class show dev {self.ends[space][0].link}\n")  # its answer says that the changes are made
+            setter.stdin.write(
+                f"{changes}class show dev {self.ends[space][0].link}\n"
+            )  # its answer says that the changes are made
             setter.stdin.flush()
         for space, setter in self.open.items():
             if not setter.stdout.readline():
