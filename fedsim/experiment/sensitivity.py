@@ -114,7 +114,7 @@ def parse_changes(words: Sequence[str], bandwidth_scale: float) -> tuple[Change,
         ScenarioError: If a word is none of them.
     """
     changes = []
-    for word in words:
+    for word in (part for several in words for part in several.split()):
         kind, _, values = word.partition("=")
         changes += [
             _change(word, kind.strip(), value.strip(), bandwidth_scale) for value in values.split(",")
