@@ -68,6 +68,10 @@ def limits(run: Run) -> list[str]:
         ),
         "The server's own work (combining, measuring) takes no virtual time.",
     ]
+    if stands_for := manifest.get("scenario", {}).get("model", {}).get("stands_for"):
+        told.append(
+            f"Hours, bytes and joules are those of {stands_for}, losses those of the model that was trained."
+        )
     if cost.get("calibration") is None:
         told.append(
             "Training time is counted FLOP over one rate per device, not a measurement: expect it to be off "

@@ -27,7 +27,10 @@ def compared_section(groups: Groups) -> Section:
         for table, caption in (
             (quality(tables), "Loss of the last measurement that a common budget pays for, mean over seeds"),
             (cost(tables), "Cost to target: mean until a loss that all methods reach under the same seed"),
-            (robustness(tables), "Robustness: does the order hold under every seed?"),
+            (
+                robustness(tables),
+                "Robustness: who is best under how many seeds, ties counted for all; worst and best seed",
+            ),
         )
         if len(table)
     )

@@ -26,10 +26,15 @@ class Axis:
     show: Callable[[float], str]
 
 
+def show_energy(energy_j: float) -> str:
+    """Write an energy for people; what is little for a battery in joules."""
+    return f"{energy_j:.1f} J" if energy_j < 360.0 else format_joules(energy_j)
+
+
 AXES = (
     Axis("time_s", "virtual time", format_seconds),
     Axis("moved", "traffic", format_bytes),
-    Axis("joules", "energy", format_joules),
+    Axis("joules", "energy", show_energy),
 )
 
 

@@ -52,6 +52,10 @@ def test_joules_are_those_of_assignments_that_had_ended():
     assert cost_to_target(run)["energy"].tolist() == ["2.00 Wh", "2.00 Wh", "3.00 Wh", "3.00 Wh"]
 
 
+def test_a_little_energy_is_told_in_joules():
+    assert cost_to_target(run_of([4.0, 3.0, 2.0], joules=20.0))["energy"].tolist()[-1] == "120.0 J"
+
+
 def test_without_coefficients_there_are_no_joules():
     assert "energy" not in cost_to_target(run_of([4.0, 3.0]))
 
@@ -64,6 +68,11 @@ def test_a_stub_has_no_quality_but_limits():
     body = budget_section(run_of([None, None])).body
     assert "No losses were measured" in body
     assert "takes no virtual time" in body
+
+
+def test_whose_hours_are_meant_is_said():
+    run = run_of([1.0], scenario={"cost": {}, "model": {"stands_for": "llama-3.2-1b"}})
+    assert any("those of llama-3.2-1b" in line for line in limits(run))
 
 
 def test_limits_depend_on_how_time_was_found():
