@@ -3,7 +3,7 @@
     python -m benchmarks.fidelity [--rounds 5] [--out FILE]
 
 Needs root, `ip` and `tc`. A server and four clients get network namespaces of their own; the links between
-them follow shipped traces, second by second (`benchmarks/shaped_net.py` says how). Nothing leaves these
+them follow shipped traces, second by second (`benchmarks/_shaped_net.py` says how). Nothing leaves these
 namespaces, and they are removed at the end. Training is pinned: it lasts as long as the cost model says.
 
 The simulator says that the server itself takes no time: the traces are held while it combines and measures,
@@ -24,7 +24,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.shaped_net import Line, Net, Shaper, missing, network
+from benchmarks._shaped_net import Line, Net, Shaper, missing, network
 
 CLIENTS = ("c0", "c1", "c2", "c3")
 TRACES = {

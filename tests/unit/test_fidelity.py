@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import shaped_net
+from benchmarks import _shaped_net as shaped_net
 from benchmarks.fidelity import LEAST_MBPS, OFFSETS_S, TRACE_S, client_lines, compare, record
 
 
