@@ -2,39 +2,41 @@
 
     python -m benchmarks.fidelity [--rounds 5] [--out FILE]
 
-Needs root, `ip` and `tc`. A server and four clients get network namespaces of their own, joined by veth
-pairs; a token bucket at each end is given a new rate every second, along three traces. Nothing leaves these
+Needs root, `ip` and `tc`. A server and four clients get network namespaces of their own; the links between
+them follow shipped traces, second by second (`benchmarks/_shaped_net.py` says how). Nothing leaves these
 namespaces, and they are removed at the end. Training is pinned: it lasts as long as the cost model says.
 
-Two things are stated rather than hidden. A trace counts bytes of columns, so the bucket's rate is higher by
-the headers of Ethernet, IP and TCP. And the simulator says that the server itself takes no time: the traces
-are held while it combines and measures, and what that took is a figure of its own.
+The simulator says that the server itself takes no time: the traces are held while it combines and measures,
+and what that took is a figure of its own.
 """
 
 import argparse
+import csv
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from benchmarks._shaped_net import Line, Net, Shaper, missing, network
+
 CLIENTS = ("c0", "c1", "c2", "c3")
-TRACES = ("t0", "t1", "t2", "t0")
-OFFSETS_S = (0, 0, 0, 7)
-GFLOPS = (0.15, 0.18, 0.21, 0.15)  # slow enough that a busy machine trains in less than the pinned time
-TRACE_S = 300
-HEADERS = 1514 / 1448  # Ethernet, IP and TCP with time stamps around a full segment
-BURST_BYTES, QUEUE_BYTES = 3200, 120_000
+TRACES = {
+    "network_3g": "3g-03",
+    "network_lte_poor": "lte-poor-01",
+    "gateways": "wifi-slow-02",
+}
+FOLLOWED = ("3g-03", "lte-poor-01", "wifi-slow-02", "lte-poor-01")
+OFFSETS_S = (0, 0, 0, 60)
+GFLOPS = (0.40, 0.45, 0.50, 0.55)  # slow enough that a busy machine trains in less than the pinned time
+TRACE_S = 3600
+LEAST_MBPS = 0.2  # a bucket cannot stand still
 PHASES = {"downloaded": "download", "trained": "train", "uploaded": "upload"}
 
 SCENARIO = """
@@ -50,163 +52,45 @@ evaluation: {every: 1000, held_out_examples: 8, generate: 0}
 """
 
 
-def missing() -> str | None:
-    """Why this cannot run here; None if it can."""
-    if os.geteuid() != 0:
-        return "needs root, to make network namespaces"
-    for tool in ("ip", "tc"):
-        if shutil.which(tool) is None:
-            return f"needs the command {tool} (iproute2)"
-    name = f"fsim{os.getpid()}probe"
-    done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return f"cannot make network namespaces: {done.stderr.strip()}"
-    done = subprocess.run(
-        f"tc -n {name} qdisc add dev lo root tbf rate 1mbit burst 3200 limit 9000".split(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    subprocess.run(["ip", "netns", "del", name], check=False)
-    return f"the kernel has no token bucket: {done.stderr.strip()}" if done.returncode else None
+def shipped_lines() -> dict[str, Line]:
+    """Three shipped traces, a rate each second, repeated for an hour; outages have the least rate."""
+    found = {}
+    for folder, name in TRACES.items():
+        path = Path(__file__).parents[1] / "traces" / folder / "bandwidth.csv"
+        with path.open() as file:
+            rows = [row for row in csv.DictReader(file) if row["trace_id"] == name]
+        if [float(row["time_s"]) for row in rows] != list(range(len(rows))):
+            raise ValueError(f"{path}: expected a rate of {name} each second")
+        rates = np.array([[float(row["down_mbps"]), float(row["up_mbps"])] for row in rows])
+        down, up = np.resize(np.maximum(rates, LEAST_MBPS), (TRACE_S, 2)).T.tolist()
+        found[name] = Line(down, up)
+    return found
 
 
-def rates_mbps() -> dict[str, np.ndarray]:
-    """Three links whose rate changes every second: steady, wavy, rough."""
-    rng = np.random.default_rng(7)
-    seconds = np.arange(TRACE_S)
-    steady = 4.0 + 0.3 * rng.standard_normal(TRACE_S)
-    wavy = 4.0 + 1.5 * np.sin(seconds / 5.0) + 0.2 * rng.standard_normal(TRACE_S)
-    rough = 3.5 * np.exp(0.35 * rng.standard_normal(TRACE_S))
-    return {
-        name: np.round(np.clip(rate, 1.5, 8.0), 3)
-        for name, rate in (("t0", steady), ("t1", wavy), ("t2", rough))
-    }
+def client_lines() -> list[Line]:
+    """What each client's line does from the start of the run."""
+    lines = shipped_lines()
+    return [
+        Line(lines[name].down[offset:], lines[name].up[offset:])
+        for name, offset in zip(FOLLOWED, OFFSETS_S, strict=True)
+    ]
 
 
 def write_world(folder: Path, rounds: int) -> Path:
     rows = [
         f"{name},phone,512,{speed},{trace},{offset}"
-        for name, speed, trace, offset in zip(CLIENTS, GFLOPS, TRACES, OFFSETS_S, strict=True)
+        for name, speed, trace, offset in zip(CLIENTS, GFLOPS, FOLLOWED, OFFSETS_S, strict=True)
     ]
     head = "device_id,device_class,mem_available_mib,compute_gflops,bandwidth_id,bandwidth_offset_s"
     (folder / "devices.csv").write_text("\n".join([head, *rows]) + "\n")
     lines = ["trace_id,time_s,down_mbps,up_mbps"]
-    for name, rates in rates_mbps().items():
-        lines += [f"{name},{at},{rate},{rate}" for at, rate in enumerate(rates.tolist())]
+    for name, line in shipped_lines().items():
+        both = zip(line.down, line.up, strict=True)
+        lines += [f"{name},{at},{down},{up}" for at, (down, up) in enumerate(both)]
     (folder / "bandwidth.csv").write_text("\n".join(lines) + "\n")
     path = folder / "fidelity.yaml"
     path.write_text(SCENARIO % rounds)
     return path
-
-
-class Net:
-    """A star of namespaces: one for the server, one for each client."""
-
-    def __init__(self) -> None:
-        self.prefix = f"fsim{os.getpid()}"
-        self.server = f"{self.prefix}s"
-
-    def name(self, k: int) -> str:
-        return f"{self.prefix}c{k}"
-
-    def build(self) -> None:
-        _do("ip", "netns", "add", self.server)
-        for k in range(len(CLIENTS)):
-            own = self.name(k)
-            _do("ip", "netns", "add", own)
-            _do(
-                "ip",
-                "-n",
-                self.server,
-                "link",
-                "add",
-                f"v{k}",
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "w0",
-                "netns",
-                own,
-            )
-            for space, link, address in (
-                (self.server, f"v{k}", f"10.77.{k}.1/30"),
-                (own, "w0", f"10.77.{k}.2/30"),
-            ):
-                _do("ip", "-n", space, "link", "set", "dev", link, "gso_max_segs", "1", "up")
-                _do("ip", "-n", space, "address", "add", address, "dev", link)
-        self.shape(0, "add")
-
-    def shape(self, at_s: int, verb: str = "change") -> None:
-        """Give every bucket the rate of this second."""
-        rates = rates_mbps()
-        for space, links in self.links().items():
-            batch = "".join(
-                f"qdisc {verb} dev {link} root tbf rate "
-                f"{round(rates[trace][(at_s + offset) % TRACE_S] * HEADERS * 1e6)}bit "
-                f"burst {BURST_BYTES} limit {QUEUE_BYTES}\n"
-                for link, trace, offset in links
-            )
-            subprocess.run(["tc", "-n", space, "-batch", "-"], input=batch, text=True, check=True)
-
-    def links(self) -> dict[str, list[tuple[str, str, int]]]:
-        both = list(zip(TRACES, OFFSETS_S, strict=True))
-        spaces = {self.server: [(f"v{k}", *both[k]) for k in range(len(CLIENTS))]}
-        return spaces | {self.name(k): [("w0", *both[k])] for k in range(len(CLIENTS))}
-
-    def remove(self) -> None:
-        for name in (self.server, *(self.name(k) for k in range(len(CLIENTS)))):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
-def _do(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, text=True)
-
-
-class Shaper(threading.Thread):
-    """Moves all links along their traces, from the instant at which a round begins."""
-
-    def __init__(self, net: Net, starts_s: list[float]) -> None:
-        super().__init__(daemon=True)
-        self.net, self.starts_s = net, starts_s
-        self.began: float | None = None
-        self.round = -1
-        self.over = threading.Event()
-        self.changed = threading.Event()
-        self.worst_late_s = 0.0
-
-    def begin(self) -> None:
-        """A round begins now; its traces are where the simulation says they are."""
-        self.round += 1
-        self.began = time.monotonic() - self.starts_s[min(self.round, len(self.starts_s) - 1)]
-        self.changed.set()
-
-    def end(self) -> None:
-        self.over.set()
-        self.changed.set()
-        self.join(5)
-
-    def run(self) -> None:
-        self.changed.wait()
-        while not self.over.is_set():
-            self.changed.clear()
-            now_s = time.monotonic() - self.began
-            self.net.shape(math.floor(now_s))
-            due_s = math.floor(now_s) + 1
-            late_s = time.monotonic() - self.began - now_s
-            self.worst_late_s = max(self.worst_late_s, late_s)
-            self.changed.wait(max(0.0, due_s - (time.monotonic() - self.began)))
-
-
-@contextmanager
-def network():
-    net = Net()
-    try:
-        net.build()
-        yield net
-    finally:
-        net.remove()
 
 
 def _inside(space: str, *words) -> list[str]:
@@ -215,17 +99,17 @@ def _inside(space: str, *words) -> list[str]:
 
 
 def _client(net: Net, k: int, token: Path, env: dict[str, str]) -> subprocess.Popen:
-    words = ["join", f"10.77.{k}.1:7117", "--device", CLIENTS[k], "--token-file", token]
+    words = ["join", f"{net.address(k)}:7117", "--device", CLIENTS[k], "--token-file", token]
     words += ["--pin", f"{GFLOPS[k]} GFLOP/s", "--quiet"]
-    return subprocess.Popen(_inside(net.name(k), *words), stdout=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(_inside(net.clients[k], *words), stdout=subprocess.PIPE, text=True, env=env)
 
 
-def really(path: Path, out: Path, starts_s: list[float]) -> tuple[list[str], float]:
-    """Run the scenario over shaped links; returns what clients said, and how late a rate was at worst."""
+def really(path: Path, out: Path, starts_s: list[float]) -> tuple[list[str], list[float]]:
+    """Run the scenario over shaped links; returns what clients said, and how late each rate was."""
     token = out.parent / "token"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     started: list[subprocess.Popen] = []
-    with network() as net:
+    with network(client_lines()) as net:
         shaper = Shaper(net, starts_s)
         shaper.start()
         try:
@@ -255,13 +139,13 @@ def really(path: Path, out: Path, starts_s: list[float]) -> tuple[list[str], flo
             for process in started:
                 process.kill()  # does nothing to one that has ended
                 process.wait()
-        return said, shaper.worst_late_s
+        return said, shaper.late_s
 
 
 def record(directory: Path) -> dict:
     """Phases, rounds and aggregates of a run."""
     lines = [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
-    phases, begun, ended, order, closed = {}, {}, {}, [], []
+    phases, begun, ended, order = {}, {}, {}, []
     for line in lines:
         event = line["event"]
         if event in PHASES:
@@ -272,40 +156,37 @@ def record(directory: Path) -> dict:
             begun[line["assignment"]] = (line["version"], line["client"], line["time_s"])
         elif event == "aggregating":
             order.append([(begun[number][1], number) for number in line["assignments"]])
-        elif event == "round_closed":
-            closed.append(line["time_s"])
     rounds = {}
     for number, (version, _, at_s) in begun.items():
         first, last = rounds.get(version, (math.inf, 0.0))
         rounds[version] = (min(first, at_s), max(last, ended[number]))
-    return {"phases": phases, "rounds": rounds, "order": order, "closed": closed}
+    return {"phases": phases, "rounds": rounds, "order": order}
 
 
 def compare(simulated: dict, real: dict) -> dict:
-    """Relative errors of the simulation."""
-
-    def off(expected: float, found: float) -> float:
-        return abs(expected / found - 1.0)
-
-    errors: dict[str, list[float]] = {name: [] for name in ("download", "train", "upload")}
+    """How far off is the simulation, relative to what really happened?"""
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in ("download", "train", "upload")}
     for key, found in real["phases"].items():
-        errors[key[1]].append(off(simulated["phases"][key], found))
-    errors["transfer"] = errors["download"] + errors["upload"]
-    spans = {version: (simulated["rounds"][version], real["rounds"][version]) for version in real["rounds"]}
-    errors["round"] = [off(s[1] - s[0], r[1] - r[0]) for s, r in spans.values()]
-    starts = [real["rounds"][version][0] for version in sorted(real["rounds"])]
-    ends = [real["rounds"][version][1] for version in sorted(real["rounds"])]
+        pairs[key[1]].append((simulated["phases"][key], found))
+    pairs["transfer"] = pairs["download"] + pairs["upload"]
+    spans = {
+        version: (simulated["rounds"][version], real["rounds"][version]) for version in sorted(real["rounds"])
+    }
+    pairs["round"] = [(s[1] - s[0], r[1] - r[0]) for s, r in spans.values()]
+    ends, starts = zip(*((r[1], r[0]) for _, r in spans.values()), strict=True)
     return {
-        "errors": {
-            name: {"n": len(found), "median": median(found), "worst": max(found)}
-            for name, found in errors.items()
-        },
+        "errors": {name: errors(found) for name, found in pairs.items()},
         "same_order": simulated["order"] == real["order"],
         "server_s": [later - end for end, later in zip(ends, starts[1:], strict=False)],
-        "rounds": [
-            {"simulated_s": s[1] - s[0], "real_s": r[1] - r[0]} for _, (s, r) in sorted(spans.items())
-        ],
+        "seconds": pairs,
     }
+
+
+def errors(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """Median and worst relative error; `late_s` is how much longer than simulated it really took."""
+    off = [abs(simulated / real - 1.0) for simulated, real in pairs]
+    late_s = median(real - simulated for simulated, real in pairs)
+    return {"n": len(off), "median": median(off), "worst": max(off), "late_s": late_s}
 
 
 def adapters_differ_by(left: Path, right: Path) -> float:
@@ -330,20 +211,22 @@ def measure(rounds: int, folder: Path) -> dict:
     return found | {
         "adapter_difference": adapters_differ_by(folder / "real", folder / "simulated"),
         "clients": said,
-        "rate_late_s": late_s,
+        "rate_late_s": {"median": median(late_s), "worst": max(late_s)},
         "load_average": os.getloadavg()[0],
     }
 
 
 def show(found: dict) -> str:
-    lines = [f"{'phase':>10} {'n':>4} {'median':>8} {'worst':>8}"]
+    late = found["rate_late_s"]
+    lines = [f"{'phase':>10} {'n':>4} {'median':>8} {'worst':>8} {'later by':>10}"]
     for name, error in found["errors"].items():
-        lines.append(f"{name:>10} {error['n']:>4} {error['median']:>8.2%} {error['worst']:>8.2%}")
+        off = f"{error['median']:>8.2%} {error['worst']:>8.2%} {1e3 * error['late_s']:>7.0f} ms"
+        lines.append(f"{name:>10} {error['n']:>4} {off}")
     lines += [
         f"same clients in the same order in every aggregation: {'yes' if found['same_order'] else 'NO'}",
         f"adapters differ by {found['adapter_difference']:.2g} of the largest number",
         f"the server took {median(found['server_s']):.2f} s between rounds (median), which is not simulated",
-        f"a rate was set at most {1e3 * found['rate_late_s']:.0f} ms late",
+        f"a rate was set {1e3 * late['median']:.1f} ms late (median), {1e3 * late['worst']:.0f} ms at worst",
         f"load average {found['load_average']:.1f}",
         *found["clients"],
     ]

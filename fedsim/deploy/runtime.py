@@ -336,9 +336,8 @@ class Runtime:
         self._drop(errand, f"training failed: {message.reason}")
 
     def _uploaded(self, errand: Errand, message: UpdateSent, body: bytes) -> None:
-        trip = errand.trip
+        trip, duration_s = errand.trip, self._next_phase(errand.trip)  # decoding is no part of the transfer
         errand.answer = incoming(self.experiment, errand, message, body)
-        duration_s = self._next_phase(trip)
         trip.bytes_up = errand.up_bytes
         self.scribe.uploaded(self.now_s, trip, duration_s)
         self._free(trip)

@@ -46,6 +46,7 @@ SMALL_DESIGN = (
     Point(32, 8, 2, 48),
 )
 SMALL_FROM_PARAMS = 50_000_000
+REPEATS = 5
 FORMAT = 1
 HUBER = 0.05
 
@@ -112,8 +113,8 @@ def calibrate(
     model: str,
     *,
     device: str = "cpu",
-    repeats: int = 3,
-    tell: Callable[[Measured], None] = lambda _: None,
+    repeats: int = REPEATS,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Measure a model on this machine, and fit the cost model to it.
 
@@ -121,7 +122,7 @@ def calibrate(
         model: A base model as in a scenario.
         device: Where it runs.
         repeats: How often each point is measured; the least counts.
-        tell: Told each point as it is measured.
+        tell: Told how many rounds over all points are done.
 
     Returns:
         What a calibration file holds.
@@ -133,10 +134,7 @@ def calibrate(
     weights = sum(weight.numel() * weight.element_size() for weight in loaded.model.parameters())
     base_bytes = weights / shape.num_params
     design = SMALL_DESIGN if shape.num_params >= SMALL_FROM_PARAMS and device == "cpu" else DESIGN
-    points = []
-    for point in design:
-        points.append(probe(loaded, slot, shape.layers, point, repeats=repeats))
-        tell(points[-1])
+    points = probe(loaded, slot, shape.layers, design, repeats=repeats, tell=tell)
     time_fit, memory_fit = fit_points(shape, points, base_bytes, float(weights))
     return {
         "format": FORMAT,
@@ -144,6 +142,7 @@ def calibrate(
         "base_bytes": base_bytes,
         "machine": machine(device),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "numpy")},
+        "repeats": repeats,
         "clock": "wall" if device.startswith("cuda") else "process CPU time, least of repeats, one thread",
         "time": time_fit.coefficients,
         "memory": memory_fit.coefficients,

@@ -27,6 +27,7 @@ from fedsim.units import parse_quantity
 TABLE, REPORT, PAGE = "sensitivity.csv", "sensitivity.json", "sensitivity.html"
 HIGHER_IS_BETTER = ("accuracy", "rouge", "share", "rounds")
 UNCHANGED = "unchanged"
+STUB = '<div class="stub" role="alert"><strong>STUB</strong> Nothing was trained: there are no losses.</div>'
 KINDS = "bandwidth=0.5,2, compute=0.5,2, availability=shift:6h or trace=resample"
 
 
@@ -59,16 +60,21 @@ class Outcome:
     Args:
         change: None for the unchanged world.
         means: Method -> mean of the figure over seeds.
-        winner: Best method.
+        winners: Best method; several where they are equal.
         kendall: Rank correlation with the unchanged world; None where all methods are equal.
         spearman: The same.
     """
 
     change: Change | None
     means: Mapping[str, float]
-    winner: str
+    winners: tuple[str, ...]
     kendall: float | None
     spearman: float | None
+
+    @property
+    def winner(self) -> str:
+        """For people."""
+        return " = ".join(self.winners)
 
     @property
     def label(self) -> str:
@@ -83,23 +89,23 @@ class Sensitivity:
     Args:
         figure: By which methods are ranked.
         outcomes: The unchanged world first.
+        is_stub: Whether nothing was trained.
     """
 
     figure: str
     outcomes: tuple[Outcome, ...]
+    is_stub: bool = False
 
     @property
     def turns(self) -> dict[str, str | None]:
         """Kind -> the smallest change of it that turns the winner; None where none did."""
-        base = self.outcomes[0].winner
+        base = set(self.outcomes[0].winners)
         found: dict[str, str | None] = {}
-        changed = [
-            (outcome.change, outcome.winner) for outcome in self.outcomes if outcome.change is not None
-        ]
-        for change, winner in sorted(changed, key=lambda pair: pair[0].size):
+        changed = [(one.change, one) for one in self.outcomes if one.change is not None]
+        for change, outcome in sorted(changed, key=lambda pair: pair[0].size):
             found.setdefault(change.kind, None)
-            if found[change.kind] is None and winner != base:
-                found[change.kind] = f"{change.value}: {winner}"
+            if found[change.kind] is None and not base & set(outcome.winners):
+                found[change.kind] = f"{change.value} -> {outcome.winner}"
         return found
 
 
@@ -114,7 +120,7 @@ def parse_changes(words: Sequence[str], bandwidth_scale: float) -> tuple[Change,
         ScenarioError: If a word is none of them.
     """
     changes = []
-    for word in words:
+    for word in (part for several in words for part in several.split()):
         kind, _, values = word.partition("=")
         changes += [
             _change(word, kind.strip(), value.strip(), bandwidth_scale) for value in values.split(",")
@@ -180,7 +186,8 @@ def sensitivity(
         comparison = carry_out(checked, lambda end, label=label: tell(label, end))  # type: ignore[misc]
         chosen = chosen or _default_figure(comparison)
         means.append(_means(comparison, chosen))
-    found = Sensitivity(str(chosen), outcomes(changes, means, str(chosen)))
+    is_stub = base.executor.kind == "stub"
+    found = Sensitivity(str(chosen), outcomes(changes, means, str(chosen)), is_stub)
     _write(request.out, found)
     return found
 
@@ -213,8 +220,9 @@ def outcomes(
     for change, found in zip(changes, means, strict=True):
         both = [method for method in means[0] if method in found]
         kendall, spearman = correlations([means[0][m] for m in both], [found[m] for m in both])
-        winner = best(found, key=lambda method: found[method])
-        result.append(Outcome(change, dict(found), winner, kendall, spearman))
+        top = best(found.values())
+        winners = tuple(method for method, mean in found.items() if math.isclose(mean, top, rel_tol=1e-9))
+        result.append(Outcome(change, dict(found), winners, kendall, spearman))
     return tuple(result)
 
 
@@ -251,10 +259,14 @@ def sentences(found: Sensitivity) -> list[str]:
         if turn is None:
             told.append(f"{kind}: no change that was tried turns the winner.")
         else:
-            told.append(f"{kind}: the smallest change that turns the winner is {turn.replace(':', ' ->')}.")
+            told.append(f"{kind}: the smallest change that turns the winner is {turn}.")
     lowest = [outcome.kendall for outcome in found.outcomes[1:] if outcome.kendall is not None]
     if lowest:
         told.append(f"The lowest Kendall correlation with the unchanged order is {min(lowest):.2f}.")
+    told.append(
+        "If a change within the error of traces and cost model (docs/fidelity.md) turns the winner, the "
+        "order is not to be relied on."
+    )
     told.append("Few methods or seeds make rank correlations coarse: with two methods they are 1 or -1.")
     return told
 
@@ -284,4 +296,5 @@ def _write(out: Path, found: Sensitivity) -> None:
     body = list_html(sentences(found), "caveats")
     body += table_html(rows, f"Mean {found.figure} of each method over seeds, and rank correlations")
     section = Section("sensitivity", "Does the ranking survive?", body)
-    replace_file(out / PAGE, page_html("Sensitivity", f"ranked by {found.figure}", "", [section]))
+    banner = STUB if found.is_stub else ""
+    replace_file(out / PAGE, page_html("Sensitivity", f"ranked by {found.figure}", banner, [section]))

@@ -5,8 +5,9 @@ only ever adds to it; on a GPU it is wall time around a synchronised step. Memor
 has allocated, interpreter and libraries left out.
 """
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,22 +56,42 @@ class Measured:
 
 
 def probe(
-    loaded: LoadedModel, slot: AdapterSlot, layers: Sequence[LayerShape], point: Point, *, repeats: int = 3
-) -> Measured:
-    """Measure one point.
+    loaded: LoadedModel,
+    slot: AdapterSlot,
+    layers: Sequence[LayerShape],
+    points: Sequence[Point],
+    *,
+    repeats: int = 3,
+    tell: Callable[[int], None] = lambda _: None,
+) -> list[Measured]:
+    """Measure points, round after round.
+
+    All points take turns, so that what slows the machine down for some seconds meets no point in all of its
+    repeats.
 
     Args:
         loaded: Base model.
         slot: Where adapters are loaded into it.
         layers: That carry an adapter.
-        point: What to measure.
-        repeats: How often; the least counts.
+        points: What to measure.
+        repeats: How often each; the least counts.
+        tell: Told how many rounds are done.
     """
-    bench = _Bench(loaded, slot, _payload(layers, point), _shard(loaded, point), point)
-    bench.run(1)
-    one, three = ([bench.seconds(steps) for _ in range(repeats)] for steps in (1, 3))
+    benches = [
+        _Bench(loaded, slot, _payload(layers, point), _shard(loaded, point), point) for point in points
+    ]
     weights = sum(weight.numel() * weight.element_size() for weight in loaded.model.parameters())
-    return Measured(point, max(min(three) - min(one), 1e-9) / 2.0, weights + bench.peak_bytes())
+    peaks = [weights + bench.peak_bytes() for bench in benches]  # warms up too
+    one, three = ([math.inf] * len(points) for _ in range(2))
+    for done in range(repeats):
+        for number, bench in enumerate(benches):
+            one[number] = min(one[number], bench.seconds(1))
+            three[number] = min(three[number], bench.seconds(3))
+        tell(done + 1)
+    return [
+        Measured(point, max(longer - shorter, 1e-9) / 2.0, peak)
+        for point, shorter, longer, peak in zip(points, one, three, peaks, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,12 +1,10 @@
 """What did quality cost, and how far can its clock be trusted? Tables and plain words for a run's page."""
 
-from collections.abc import Callable, Sequence
-
 import pandas as pd
 
 from fedsim.experiment.load import Run
 from fedsim.experiment.report.page import Section, list_html, table_html
-from fedsim.units import format_bytes, format_seconds
+from fedsim.experiment.report.spent import axes_of, bought, measured, reached
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -27,39 +25,33 @@ def budget_section(run: Run) -> Section:
 
 
 def quality_under_budget(run: Run) -> pd.DataFrame:
-    """For shares of the run's hours and bytes: the loss of the last measurement within them."""
-    table = _measured(run)
+    """For shares of what the run spent: the loss of the last measurement within them."""
+    table = measured(run)
     rows = []
-    for name, column, show in _axes():
-        for share in SHARES if len(table) else ():
-            budget = share * float(table[column].iloc[-1])
-            paid = table[table[column] <= budget * (1.0 + 1e-9)]
-            last = paid.iloc[-1]
-            rows.append(
-                {"budget": f"{show(budget)} {name}", "share": share, "version": int(last["version"]),
-                 "loss": float(last["loss"])}
-            )  # fmt: skip
+    for axis in axes_of(table) if len(table) else ():
+        for share in SHARES:
+            budget = share * float(table[axis.name].iloc[-1])
+            last = bought(table, axis, budget)
+            if last is not None:
+                shown = f"{axis.show(budget)} of {axis.title}"
+                found = {"version": int(last["version"]), "loss": float(last["loss"])}
+                rows.append({"budget": shown, "share": share, **found})
     return pd.DataFrame(rows)
 
 
 def cost_to_target(run: Run) -> pd.DataFrame:
-    """For shares of the gain from the base model to the best measurement: hours and bytes until then."""
-    table = _measured(run)
+    """For shares of the gain from the base model to the best measurement: what was spent until then."""
+    table = measured(run)
     if len(table) < 2 or table["loss"].min() >= table["loss"].iloc[0]:
         return pd.DataFrame()
     first, best = float(table["loss"].iloc[0]), float(table["loss"].min())
     rows = []
     for share in SHARES:
         target = first - share * (first - best)
-        reached = table[table["loss"] <= target + 1e-12].iloc[0]
-        rows.append(
-            {
-                "target loss": target,
-                "share of gain": share,
-                "virtual time": format_seconds(float(reached["time_s"])),
-                "moved": format_bytes(float(reached["moved"])),
-            }
-        )
+        then = reached(table, target)
+        if then is not None:
+            spent = {axis.title: axis.show(float(then[axis.name])) for axis in axes_of(table)}
+            rows.append({"target loss": target, "share of gain": share, **spent})
     return pd.DataFrame(rows)
 
 
@@ -76,6 +68,10 @@ def limits(run: Run) -> list[str]:
         ),
         "The server's own work (combining, measuring) takes no virtual time.",
     ]
+    if stands_for := manifest.get("scenario", {}).get("model", {}).get("stands_for"):
+        told.append(
+            f"Hours, bytes and joules are those of {stands_for}, losses those of the model that was trained."
+        )
     if cost.get("calibration") is None:
         told.append(
             "Training time is counted FLOP over one rate per device, not a measurement: expect it to be off "
@@ -86,17 +82,3 @@ def limits(run: Run) -> list[str]:
         "fedsim sensitivity says which change of the world turns them."
     )
     return told
-
-
-def _axes() -> Sequence[tuple[str, str, Callable[[float], str]]]:
-    return (("of virtual time", "time_s", format_seconds), ("moved", "moved", format_bytes))
-
-
-def _measured(run: Run) -> pd.DataFrame:
-    """Evaluations with a loss, and the bytes moved until then."""
-    table = run.evaluations
-    needed = {"time_s", "version", "loss", "bytes_down", "bytes_up"}
-    if not needed <= set(table.columns):
-        return pd.DataFrame()
-    table = table.assign(loss=pd.to_numeric(table["loss"]), moved=table["bytes_down"] + table["bytes_up"])
-    return table.dropna(subset=["loss"])

@@ -13,6 +13,7 @@ from fedsim.errors import InputError
 from fedsim.experiment.load import Run, load_run
 from fedsim.experiment.report import tables
 from fedsim.experiment.report.bands import band_figures, grouped_bars, rank_figure
+from fedsim.experiment.report.compared import compared_section
 from fedsim.experiment.report.learning import last_value, metric_names
 from fedsim.experiment.report.page import Section, figures_html, list_html, page_html, table_html, text
 from fedsim.experiment.report.pairs import paired_table
@@ -68,7 +69,8 @@ def comparison_page(arms: Sequence[Arm]) -> str:
     names = [arm.label for arm in arms]
     seeds = sorted({str(run.manifest.get("seed")) for arm in arms for run in arm.runs})
     scenario = arms[0].runs[0].manifest.get("scenario", {}).get("name", "")
-    sections = [_summary(arms), _learning(arms), _fleet(arms), _provenance(arms)]
+    budgets = compared_section({arm.label: arm.runs for arm in arms})
+    sections = [_summary(arms), _learning(arms), budgets, _fleet(arms), _provenance(arms)]
     lead = f"{len(names)} methods · seeds {', '.join(seeds)} · {sum(len(arm.runs) for arm in arms)} runs"
     return page_html(f"{scenario}: {', '.join(names)}", lead, _banner(arms), sections)
 

@@ -201,6 +201,17 @@ class Attacker:
         await writer.drain()
         await asyncio.wait_for(reader.read(100), 5.0)
 
+    async def stalls(self, address):
+        """Send half of an update, then nothing, from a client that has shown that it knows the token."""
+        reader, writer = await asyncio.open_connection(*address)
+        channel, message = await self.begun(reader, writer)
+        frame = seal(channel.send_key, channel._sent, *self.update(message))
+        began_s = asyncio.get_running_loop().time()
+        writer.write(frame[: len(frame) // 2])
+        assert await reader.read(100) == b""
+        assert asyncio.get_running_loop().time() - began_s < LIMITS.frame_s(len(frame)) + 2.0
+        writer.close()
+
     async def out_of_turn(self, reader, writer):
         channel, message = await self.session(reader, writer)
         await channel.send(*self.update(message))
@@ -239,6 +250,7 @@ async def under_attack(folder, trials):
         assert not running.done(), running.exception()
     grown += resident_bytes()
     await slow_senders(address)
+    await attackers[0].stalls(address)
     whole = sum(attacker.whole for attacker in attackers)
     async with asyncio.timeout(TRIAL_S):
         await asyncio.gather(*desk._tasks)

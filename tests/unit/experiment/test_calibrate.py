@@ -70,7 +70,7 @@ def test_calibrated_prices_are_the_fitted_law(shape):
 
 def test_a_step_is_measured_and_more_ranks_take_more_memory(loaded, shape):
     slot = AdapterSlot(loaded.model, tuple(layer.name for layer in shape.layers))
-    few, many = (probe(loaded, slot, shape.layers, Point(rank, rank, 2, 16), repeats=1) for rank in (1, 32))
+    few, many = probe(loaded, slot, shape.layers, [Point(rank, rank, 2, 16) for rank in (1, 32)], repeats=1)
     state = 31 * sum(layer.d_in + layer.d_out for layer in shape.layers) * 16  # weight, gradient, two moments
     assert few.step_s > 0
     assert many.peak_bytes - few.peak_bytes == pytest.approx(state, rel=0.3)

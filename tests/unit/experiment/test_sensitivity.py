@@ -24,6 +24,9 @@ def change(kind, value, size):
 
 def test_words_become_changes_of_the_scenario():
     found = parse_changes(["bandwidth=0.5,2", "availability=shift:6h", "compute=2", "trace=resample:3"], 0.1)
+    assert (
+        parse_changes(["bandwidth=0.5,2 availability=shift:6h", "compute=2 trace=resample:3"], 0.1) == found
+    )
     assert [one.label for one in found] == [
         "bandwidth=0.5",
         "bandwidth=2",
@@ -64,9 +67,17 @@ def test_the_smallest_change_that_turns_the_winner_is_told():
     worlds = [None, change("bandwidth", "4", 1.4), change("bandwidth", "2", 0.7), change("compute", "2", 0.7)]
     means = [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 2.0}, {"a": 3.0, "b": 1.0}, {"a": 0.1, "b": 0.2}]
     found = Sensitivity("loss_final", outcomes(worlds, means, "loss_final"))
-    assert found.turns == {"bandwidth": "2: b", "compute": None}
+    assert found.turns == {"bandwidth": "2 -> b", "compute": None}
     assert [outcome.kendall for outcome in found.outcomes] == [1.0, -1.0, -1.0, 1.0]
     assert any("turns the winner is 2 -> b" in line for line in sentences(found))
+
+
+def test_equal_methods_share_the_win_and_neither_turns_it():
+    worlds = [None, change("compute", "2", 0.7), change("compute", "4", 1.4)]
+    means = [{"a": 1.0, "b": 1.0, "c": 2.0}, {"a": 2.0, "b": 1.0, "c": 3.0}, {"a": 2.0, "b": 2.0, "c": 1.0}]
+    found = Sensitivity("loss_final", outcomes(worlds, means, "loss_final"))
+    assert found.outcomes[0].winner == "a = b"
+    assert found.turns == {"compute": "4 -> c"}
 
 
 def test_more_is_better_where_the_figure_says_so():
@@ -101,4 +112,6 @@ def test_the_whole_way_with_the_stub(tmp_path):
     assert all(slow[method] > plain[method] for method in plain)
     assert json.loads((tmp_path / "out" / "sensitivity.json").read_text())["figure"] == "virtual_s"
     assert (tmp_path / "out" / "sensitivity.csv").read_text().startswith("change,winner,kendall,spearman")
-    assert "compute=0.5" in (tmp_path / "out" / "sensitivity.html").read_text()
+    page = (tmp_path / "out" / "sensitivity.html").read_text()
+    assert "compute=0.5" in page
+    assert "<strong>STUB</strong>" in page
