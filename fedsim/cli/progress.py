@@ -93,13 +93,13 @@ class LiveProgress:
         from rich.live import Live  # noqa: PLC0415 - keeps help fast
 
         self._state = _State()
-        self._live = Live(self._table(), refresh_per_second=4)
+        # Drawn by the clock on the wall, not by the line: a fleet tells of hundreds of lines at each redraw.
+        self._live = Live(get_renderable=self._table, refresh_per_second=4)
         self._live.start()
 
     def observe(self, time_s: float, event: str, fields: Mapping[str, object]) -> None:
-        """Redraw."""
+        """Take note; the table is drawn a few times a second."""
         self._state.observe(time_s, event, fields)
-        self._live.update(self._table())
 
     def _table(self) -> "Table":
         from rich.table import Table  # noqa: PLC0415 - keeps help fast

@@ -17,6 +17,37 @@ NEARLY_ALL = 0.95
 BITS = 8.0
 
 
+_UNBOUNDED = {"download_bytes": UNLIMITED, "memory_bytes": math.inf, "seconds": NO_DEADLINE_S}
+"""Budget -> what it is where there is none."""
+
+
+@dataclass(slots=True)
+class _Shares:
+    """What assignments used of one budget, as shares of what they were granted.
+
+    Args:
+        unbounded: Budgets from here on are none.
+    """
+
+    unbounded: float
+    count: int = 0
+    total: float = 0.0
+    nearly_all: int = 0
+
+    def add(self, used: float, granted: float) -> None:
+        """Take an assignment into account; one without a budget says nothing."""
+        if 0.0 < granted < self.unbounded:
+            self.count += 1
+            self.total += used / granted
+            self.nearly_all += used / granted > NEARLY_ALL
+
+    def summary(self) -> dict[str, float] | None:
+        """Return their mean, and how many used nearly all; None where none had the budget."""
+        if not self.count:
+            return None
+        return {"mean": self.total / self.count, "over_95_percent": self.nearly_all / self.count}
+
+
 @dataclass(slots=True)
 class Utilisation:
     """Sums over the dispatched assignments of a run. Satisfies `fedsim.sim.instrument.Instrument`.
@@ -27,10 +58,11 @@ class Utilisation:
 
     prices: Prices
     _plans: dict[int, RankPlan] = field(default_factory=dict)
-    _shares: dict[str, list[float]] = field(
-        default_factory=lambda: {"download_bytes": [], "memory_bytes": [], "seconds": []}
+    _count: int = 0
+    _used: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_UNBOUNDED, 0.0))
+    _shares: dict[str, "_Shares"] = field(
+        default_factory=lambda: {name: _Shares(unbounded) for name, unbounded in _UNBOUNDED.items()}
     )
-    _used: list[tuple[float, float, float]] = field(default_factory=list)
 
     def observe(self, time_s: float, event: str, fields: Mapping[str, Any]) -> None:
         """Take note of plans, and of assignments that are sent."""
@@ -43,24 +75,18 @@ class Utilisation:
             self._dispatched(self._plans[fields["plan"]], fields["budget"])
 
     def _dispatched(self, plan: RankPlan, budget: Mapping[str, float]) -> None:
-        used = used_budget(self.prices, plan, budget)
-        self._used.append((used["download_bytes"], used["memory_bytes"], used["seconds"]))
-        for name, values in self._shares.items():
-            granted = budget[name]
-            unbounded = {"seconds": NO_DEADLINE_S, "download_bytes": UNLIMITED}.get(name, math.inf)
-            if 0.0 < granted < unbounded:
-                values.append(used[name] / granted)
+        self._count += 1
+        for name, used in used_budget(self.prices, plan, budget).items():
+            self._used[name] += used
+            self._shares[name].add(used, budget[name])
 
     def summary(self) -> dict[str, object]:
         """Return what `summary.json` says; a budget that no assignment had is None."""
-        count = len(self._used)
-        means = [sum(row[index] for row in self._used) / count if count else None for index in range(3)]
+        count = self._count
         return {
             "assignments": count,
-            "mean_download_bytes": means[0],
-            "mean_memory_bytes": means[1],
-            "mean_seconds": means[2],
-            **{name: _share(values) for name, values in self._shares.items()},
+            **{f"mean_{name}": used / count if count else None for name, used in self._used.items()},
+            **{name: shares.summary() for name, shares in self._shares.items()},
         }
 
 
@@ -76,21 +102,13 @@ def used_budget(
         received: Columns per layer that were there when a plan was made again, with all that is sent for the
             base: they cost no more bytes or seconds. None: nothing was there.
     """
-    down, up = prices.bytes_down(plan), prices.bytes_up(plan)
+    bill = prices.bill(plan)
+    down, up = bill.bytes_down, bill.bytes_up
     if received is not None:
         down = prices.download_bytes(plan.total) - prices.download_bytes(received)
     transfers_s = BITS * down / budget["download_bps"] + BITS * up / budget["upload_bps"]
     return {
         "download_bytes": float(down),
-        "memory_bytes": prices.memory_bytes(plan.total, plan.trained),
-        "seconds": transfers_s + prices.flops(plan.total, plan.trained) / budget["flops"],
-    }
-
-
-def _share(values: list[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    return {
-        "mean": sum(values) / len(values),
-        "over_95_percent": sum(value > NEARLY_ALL for value in values) / len(values),
+        "memory_bytes": bill.memory_bytes,
+        "seconds": transfers_s + bill.flops / budget["flops"],
     }
