@@ -24,7 +24,7 @@ from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
-from fedsim.learn.model import LoadedModel, ModelOptions, check_length, load_model, model_shape
+from fedsim.learn.model import LoadedModel, ModelOptions, check_length, load_model, model_shape, share_weights
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
@@ -259,6 +259,8 @@ def _real_work(
     store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter, guard)
     settings = training_settings(scenario)
     layers = tuple(layer.name for layer in shape.layers)
+    # Before adapters are attached: what is shared is the base.
+    weights = share_weights(loaded) if scenario.executor.kind == "workers" else None
     slot = AdapterSlot(loaded.model, layers)
     clients = measured_clients(scenario, task)
     measured_by = evaluation_settings(scenario)
@@ -267,7 +269,13 @@ def _real_work(
     if scenario.executor.kind == "workers":
         shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
         setup = WorkerSetup(
-            scenario.model.base, scenario.model.device, layers, task, settings, model_options(scenario)
+            scenario.model.base,
+            scenario.model.device,
+            layers,
+            task,
+            settings,
+            model_options(scenario),
+            weights,
         )
         executor = WorkerExecutor(store, setup, scenario.executor.workers)
     else:
