@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from fedsim.experiment.shared import shared_capacity
 from fedsim.experiment.tasks import build_task, device_sets, evaluation_settings, measured_clients
 from fedsim.experiment.tracking import check_trackers
 from fedsim.experiment.trust import FaultyFleet, faulty_clients, trust_caveats, version_guard
+from fedsim.learn.batching import batch_clients
 from fedsim.learn.data import Task
 from fedsim.learn.evaluate import GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
@@ -52,10 +53,12 @@ class Engine:
     Args:
         trainer: Trains clients.
         store: Holds the versions.
+        batch_clients: How many clients are trained together, at most.
     """
 
     trainer: InlineExecutor | WorkerExecutor
     store: VersionStore
+    batch_clients: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,14 @@ def training_settings(scenario: Scenario) -> TrainingSettings:
     )
 
 
+def _batched(scenario: Scenario, shape: ModelShape, device: str) -> TrainingSettings:
+    """Return what is the same for every assignment, and how many of them are trained together."""
+    settings, asked = training_settings(scenario), scenario.executor.batch_clients
+    if asked == "auto":
+        asked = batch_clients(shape.num_params, settings.batch_size * settings.max_length, device)
+    return replace(settings, batch_clients=asked)
+
+
 def _prices(scenario: Scenario, priced: ModelShape) -> Prices:
     """What plain dual-rank training costs under the cost model of the scenario."""
     if scenario.cost.model == "paper":
@@ -257,7 +268,7 @@ def _real_work(
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
     store = OracleStore(method, shape.layers, seeds.seed("versions"), adapter, guard)
-    settings = training_settings(scenario)
+    settings = _batched(scenario, shape, loaded.device.type)
     layers = tuple(layer.name for layer in shape.layers)
     # Before adapters are attached: what is shared is the base.
     weights = share_weights(loaded) if scenario.executor.kind == "workers" else None
@@ -284,12 +295,13 @@ def _real_work(
     def export(directory: Path) -> None:
         export_adapter(store.export(store.versions[-1]), directory, scenario.model.base)
 
-    engine = Engine(executor, store)
-    guarded = GuardedExecutor(executor, scenario.training.on_client_error)
+    engine = Engine(executor, store, settings.batch_clients)
+    policy = scenario.training.on_client_error
+    guarded = GuardedExecutor(executor, policy, settings.batch_clients)
     if drift is None:
         return RealWork(guarded, store, evaluator), export, executor.close, engine
     gauge = DriftGauge(executor, store, drift)
-    work = RealWork(GuardedExecutor(gauge, scenario.training.on_client_error), gauge, evaluator)
+    work = RealWork(GuardedExecutor(gauge, policy, settings.batch_clients), gauge, evaluator)
     return work, export, executor.close, engine
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from fedsim.errors import TrainingError
+from fedsim.learn.groups import groups, whole_groups
 from fedsim.lora.factors import is_finite
 from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
 from fedsim.sim.executor import Evaluator, Executor
@@ -28,11 +29,14 @@ class GuardedExecutor:
         inner: Trains.
         policy: ``drop`` lets failures through, ``fail`` ends the run at the first, ``retry`` trains again up
             to `RETRIES` times before it lets a failure through.
+        batch_clients: How many clients the other executor trains together. Those that were trained together
+            are trained again together, so that they come out the same.
     """
 
-    def __init__(self, inner: Executor, policy: Policy) -> None:
+    def __init__(self, inner: Executor, policy: Policy, batch_clients: int = 1) -> None:
         self._inner = inner
         self._policy = policy
+        self._batch_clients = batch_clients
 
     async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         """Train every request; answers in their order.
@@ -42,24 +46,34 @@ class GuardedExecutor:
         """
         answers = await self._attempt(requests)
         for _ in range(RETRIES if self._policy == "retry" else 0):
-            again = [index for index, answer in enumerate(answers) if isinstance(answer, TrainingFailure)]
-            if not again:
+            failed = {index for index, answer in enumerate(answers) if isinstance(answer, TrainingFailure)}
+            if not failed:
                 break
+            again = whole_groups(requests, self._batch_clients, failed)
             retried = await self._attempt([requests[index] for index in again])
             for index, answer in zip(again, retried, strict=True):
-                answers[index] = answer
+                if index in failed:
+                    answers[index] = answer
         if self._policy == "fail":
             _refuse(answers)
         return answers
 
     async def _attempt(self, requests: Sequence[TrainRequest]) -> list[Answer]:
-        """Train; where memory runs out, one client after the other, so that one alone is to blame."""
+        """Train; where memory runs out, one group after the other, so that one alone is to blame."""
         try:
             return [finite(answer) for answer in await self._inner.train(requests)]
         except _OUT_OF_MEMORY as error:
             if len(requests) == 1:
                 return [_failure(requests[0], f"out of memory: {type(error).__name__}")]
-        return [answer for request in requests for answer in await self._attempt([request])]
+        found: dict[int, Answer] = {}
+        for group in groups(requests, self._batch_clients):
+            if len(group) == len(requests):
+                raise TrainingError(
+                    f"out of memory with {len(group)} clients in one pass: set executor.batch_clients to a "
+                    "smaller number and run anew; fedsim tune-batch finds one that fits"
+                )
+            found |= zip(group, await self._attempt([requests[index] for index in group]), strict=True)
+        return [found[index] for index in range(len(requests))]
 
 
 class GuardedEvaluator:

@@ -17,6 +17,7 @@ from fedsim.errors import InputError
 from fedsim.experiment.guard import finite
 from fedsim.experiment.journal import Journal
 from fedsim.experiment.journal_index import Entry
+from fedsim.learn.groups import groups, whole_groups
 from fedsim.method.bundle import Combined
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Update
@@ -60,6 +61,8 @@ class Journaled:
         evaluator: Measures versions that are new.
         store: Versions that these three read and write.
         keep: Newest versions whose tensors stay after nobody refers to them.
+        batch_clients: How many clients the executor trains together; what it must train again, it trains
+            with the same others, so that it comes out the same.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Journaled:
         evaluator: Evaluator,
         store: Store,
         keep: int,
+        batch_clients: int = 1,
     ) -> None:
         self._journal = journal
         self._executor = executor
@@ -78,8 +82,10 @@ class Journaled:
         self._evaluator = evaluator
         self._store = store
         self._keep = keep
+        self._batch_clients = batch_clients
         self._newest = 0
         self._requests: dict[int, TrainRequest] = {}
+        self._together: dict[int, list[TrainRequest]] = {}
         self._released: set[int] = set()
 
     # --- training ---------------------------------------------------------------------------------------
@@ -87,8 +93,12 @@ class Journaled:
     async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         """Answer every request, from the journal where it can; answers in their order."""
         self._requests |= {request.assignment.id: request for request in requests}
+        for group in groups(requests, self._batch_clients):
+            together = [requests[position] for position in group]
+            self._together |= {request.assignment.id: together for request in together}
         known = {request.assignment.id: self._remembered(request) for request in requests}
-        new = [request for request in requests if known[request.assignment.id] is None]
+        unknown = [index for index, asked in enumerate(requests) if known[asked.assignment.id] is None]
+        new = [requests[index] for index in whole_groups(requests, self._batch_clients, unknown)]
         self._expect([request for request in requests if known[request.assignment.id] is not None])
         fresh: dict[int, Answer] = {}
         if new:
@@ -150,10 +160,11 @@ class Journaled:
             return update
         if self._journal.has_content(entry) or self._journal.is_dropped(entry):
             return replace(update, change=self._journal.load(entry))
-        request = self._requests[update.assignment]
-        await self._ready({request.assignment.version})
-        (answer,) = await self._executor.train([request])
-        self._keep_answer(request, answer)
+        together = self._together[update.assignment]
+        await self._ready({request.assignment.version for request in together})
+        answers = {answer.assignment: answer for answer in await self._executor.train(together)}
+        answer = answers[update.assignment]
+        self._keep_answer(self._requests[update.assignment], answer)
         return replace(update, change=answer.change) if isinstance(answer, Update) else update
 
     # --- versions ---------------------------------------------------------------------------------------
@@ -179,6 +190,7 @@ class Journaled:
         for update in updates:
             self._journal.drop("update", update.assignment)
             self._requests.pop(update.assignment, None)
+            self._together.pop(update.assignment, None)
         self._prune()
         return combined
 
@@ -211,7 +223,7 @@ class Journaled:
         if version in self._store.versions:
             self._aggregator.release(version)
         for number in [n for n, asked in self._requests.items() if asked.assignment.version == version]:
-            del self._requests[number]
+            del self._requests[number], self._together[number]
             self._journal.drop("update", number)
         self._prune()
 
@@ -287,6 +299,7 @@ def journaling(experiment: "Experiment", directory: Path) -> Iterator["Experimen
         evaluator=work.evaluator,
         store=engine.store,
         keep=experiment.scenario.journal.keep,
+        batch_clients=engine.batch_clients,
     )
     engine.trainer.on_answer = kept.done
 

@@ -28,7 +28,8 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         sources, the fleet's classes, a sample of their shards, the model's real and priced shape, what a
         column costs.
     """
-    scenario = experiment.scenario
+    scenario, engine = experiment.scenario, experiment.engine
+    batch_clients = 1 if engine is None else engine.batch_clients
     return {
         "scenario": scenario.model_dump(mode="json", by_alias=True),
         "scenario_directory": str(scenario.directory),
@@ -54,6 +55,7 @@ def manifest(experiment: "Experiment") -> dict[str, object]:
         "layers": [layer.name for layer in experiment.shape.layers],
         "priced_as": experiment.priced.name,
         "priced_num_params": experiment.priced.num_params,
+        **({} if batch_clients == 1 else {"batch_clients": batch_clients}),
         **({"faulty_clients": list(experiment.faulty)} if experiment.faulty else {}),
         "caveats": list(experiment.caveats),
     }

@@ -7,7 +7,7 @@ from typing import Any
 from fedsim.errors import InputError, ScenarioError
 from fedsim.experiment.load import read_json, reading
 from fedsim.experiment.record import MANIFEST
-from fedsim.experiment.scenario import OFF_THE_RECORD, Scenario, restore_scenario
+from fedsim.experiment.scenario import OFF_THE_RECORD, Scenario, on_record, restore_scenario
 from fedsim.experiment.yaml_source import Source, override
 
 SAME = (
@@ -20,8 +20,12 @@ SAME = (
     "python",
     "cpu_capability",
     "runtime",
+    "batch_clients",
 )
 """Keys of a manifest that must be the same, besides scenario, traces and whether anything is trained."""
+
+ON_THE_RECORD = ("executor", "executor.batch_clients")
+"""Keys of sections off the record that it does depend on, and sections that hold such a key."""
 
 
 def scenario_of(directory: Path, changes: Mapping[str, str] | None = None) -> Scenario:
@@ -49,7 +53,7 @@ def scenario_in(path: Path, changes: Mapping[str, str] | None = None) -> Scenari
             f"{path}: expected the manifest of a run, found no scenario in it ({error})"
         ) from error
     for dotted, text in (changes or {}).items():
-        if dotted.split(".")[0] not in OFF_THE_RECORD:
+        if dotted.split(".")[0] not in OFF_THE_RECORD or dotted in ON_THE_RECORD:
             raise ScenarioError(f"{dotted}: cannot change when a run goes on; leave it out, or run anew")
         source = override(source, dotted, text)
     with reading(path):
@@ -105,8 +109,7 @@ def _on_record(manifest: Mapping[str, Any]) -> Any:
     scenario = manifest.get("scenario")
     if not isinstance(scenario, Mapping):
         return scenario
-    kept = {key: value for key, value in scenario.items() if key not in OFF_THE_RECORD}
-    return {key: _without_folders(value) for key, value in kept.items()}
+    return {key: _without_folders(value) for key, value in on_record(scenario).items()}
 
 
 def _without_folders(section: Any) -> Any:

@@ -16,6 +16,7 @@ from fedsim.experiment.record import EVENTS, MANIFEST, difference, json_line
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.run import simulate
 from fedsim.experiment.verify import Verdict
+from fedsim.learn.groups import groups
 from fedsim.method.bundle import Combined
 from fedsim.method.events import Spectrum
 from fedsim.method.messages import Evaluation, TrainRequest, Update
@@ -71,23 +72,29 @@ class Replayed(Journaled):
             journal, executor=nobody, aggregator=nobody, evaluator=nobody, store=engine.store, keep=1
         )
         self.journal = journal
-        self.asked: list[TrainRequest] = []
+        self.batch_clients = engine.batch_clients
+        self.asked: list[tuple[TrainRequest, list[TrainRequest]]] = []
 
     async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         """Answer from the journal."""
-        self.asked += requests
+        for group in groups(requests, self.batch_clients):
+            together = [requests[position] for position in group]
+            self.asked += [(request, together) for request in together]
         return await super().train(requests)
 
-    def is_repeatable(self, request: TrainRequest) -> bool:
-        """Whether an update was kept for it, and its base version is still there."""
+    def is_repeatable(self, request: TrainRequest, together: Sequence[TrainRequest]) -> bool:
+        """Whether an update was kept for it, and all base versions of its group are still there."""
         entry = self.journal.get("update", request.assignment.id)
-        base = self.journal.get("state", request.assignment.version)
-        has_base = request.assignment.version == 0 or (base is not None and self.journal.has_content(base))
-        return entry is not None and entry.content is not None and has_base
+        has_update = entry is not None and entry.content is not None
+        return has_update and all(self._has_version(other.assignment.version) for other in together)
 
-    def restore(self, version: int) -> None:
-        """Put a version back into the store."""
-        self._restore({version})
+    def _has_version(self, version: int) -> bool:
+        state = self.journal.get("state", version)
+        return version == 0 or (state is not None and self.journal.has_content(state))
+
+    def restore(self, requests: Sequence[TrainRequest]) -> None:
+        """Put the versions that requests start from back into the store."""
+        self._restore({request.assignment.version for request in requests})
 
 
 class _Nobody:
@@ -143,15 +150,19 @@ class _SameRecord:
 
 
 async def _train_sample(replayed: Replayed, engine: Engine, count: int, verdict: Verdict) -> None:
-    choices = [request for request in replayed.asked if replayed.is_repeatable(request)]
+    choices = [
+        (request, together)
+        for request, together in replayed.asked
+        if replayed.is_repeatable(request, together)
+    ]
     rng = Seeds(len(choices)).generator("retrain")
     chosen = sorted(rng.permutation(len(choices))[:count].tolist())
     for index in chosen:
-        request = choices[index]
-        replayed.restore(request.assignment.version)
-        (answer,) = await engine.trainer.train([request])
+        request, together = choices[index]
+        replayed.restore(together)
+        answers = {answer.assignment: answer for answer in await engine.trainer.train(together)}
         verdict.counts["retrained updates"] += 1
-        verdict.add(_compare(replayed.journal, request, answer))
+        verdict.add(_compare(replayed.journal, request, answers[request.assignment.id]))
     if len(chosen) < count:
         verdict.notes.append(
             f"{len(chosen)} of {count} updates were trained again: the base versions of the others are gone; "

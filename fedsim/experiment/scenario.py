@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from fedsim.errors import ScenarioError
+from fedsim.experiment.executor_section import ExecutorSection, executor_misfits
 from fedsim.experiment.explain import MisfitError, key_of, message_of
 from fedsim.experiment.learning_sections import (
     EvaluationSection,
@@ -23,7 +24,6 @@ from fedsim.experiment.learning_sections import (
 )
 from fedsim.experiment.sections import (
     CostSection,
-    ExecutorSection,
     FleetSection,
     JournalSection,
     MeasureSection,
@@ -55,7 +55,17 @@ PATH_KEYS = (
 NAME_OR_PATH = ("model.base", "fleet.recipe")
 
 OFF_THE_RECORD = ("executor", "journal", "track")
-"""Sections on which the record does not depend, the stub excepted."""
+"""Sections on which the record does not depend, but for the stub and what `on_record` keeps."""
+
+
+def on_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the record depends on, of the plain values of a scenario.
+
+    Who is trained with whom shows in the last digits, so `executor.batch_clients` stays, unless it is 1.
+    """
+    kept = {key: value for key, value in values.items() if key not in OFF_THE_RECORD}
+    batch_clients = (values.get("executor") or {}).get("batch_clients", 1)
+    return kept if batch_clients == 1 else {**kept, "executor": {"batch_clients": batch_clients}}
 
 
 class Scenario(Section):
@@ -119,9 +129,8 @@ class Scenario(Section):
 
     @property
     def scenario_hash(self) -> str:
-        """Sha256 of everything that may change the record: all but `OFF_THE_RECORD`."""
-        content = {key: value for key, value in self._plain().items() if key not in OFF_THE_RECORD}
-        return hashlib.sha256(_canonical(content).encode()).hexdigest()
+        """Sha256 of everything that may change the record; see `on_record`."""
+        return hashlib.sha256(_canonical(on_record(self._plain())).encode()).hexdigest()
 
     def canonical_json(self) -> str:
         """Return the resolved scenario as JSON with sorted keys, base units and relative paths."""
@@ -199,6 +208,7 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield from learning_misfits(scenario.task, scenario.evaluation)
     yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
+    yield from executor_misfits(scenario.executor, scenario.training)
     yield from trust_misfits(scenario.server.robust, scenario.privacy, scenario.faults)
     yield from privacy_misfits(scenario.privacy, scenario.server.pacing, scenario.server.select)
     training, stop = scenario.training, scenario.stop

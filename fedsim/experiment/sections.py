@@ -272,30 +272,6 @@ class StopSection(Section):
     target_loss: Positive | None = None
 
 
-class StubSection(Section):
-    """The fake executor.
-
-    Args:
-        exponent: Singular values of its updates fall as ``k ** -exponent``.
-    """
-
-    exponent: Positive = 1.0
-
-
-class ExecutorSection(Section):
-    """Where training happens; the record does not depend on it, the stub excepted.
-
-    Args:
-        kind: In this process, in worker processes, or not at all.
-        workers: Worker processes.
-        stub: Settings of the fake.
-    """
-
-    kind: Literal["inline", "workers", "stub"] = "inline"
-    workers: Annotated[int, Field(ge=1, le=1024)] = 2
-    stub: StubSection = StubSection()
-
-
 class CostSection(Section):
     """What work costs a device; see `fedsim.world.cost.Workload`.
 

@@ -15,11 +15,12 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
@@ -34,9 +35,10 @@ from fedsim.lora.factors import Adapter, Factors, zeros
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 _KEY_PREFIX = "base_model.model."
 _PREFIX, _TAIL, _MERGED = "prefix", "tail", "merged"
-
-
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Forward: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
+"""What a layer computes: from its frozen base and its input."""
 
 
 class _Trained(nn.Module):
@@ -128,14 +130,40 @@ class AdapterSlot:
             finally:
                 self._clear()
 
-    def _load(
-        self, prefix: Adapter, tail: Adapter, gate: float, merged: Adapter, scaling: Mapping[str, float]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        unknown = sorted({*prefix, *tail, *merged} - set(self._layers))
+    @contextmanager
+    def replaced(self, forwards: Mapping[str, Forward]) -> Iterator[None]:
+        """Let layers compute this for the duration of a ``with`` block, other layers only their base."""
+        self._check_known(forwards)
+        with self._lock:
+            try:
+                for name, forward in forwards.items():
+                    self._layers[name].forward = partial(forward, self._layers[name].get_base_layer())
+                yield
+            finally:
+                for name in forwards:
+                    del self._layers[name].forward
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in the order of the model."""
+        return tuple(self._layers)
+
+    def empty(self, layer: str) -> Tensor:
+        """Return a tensor without numbers, of the kind and at the place that factors of a layer have."""
+        weight = self._layers[layer].get_base_layer().weight
+        return _like(weight, torch.empty(0))
+
+    def _check_known(self, names: Iterable[str]) -> None:
+        unknown = sorted(set(names) - set(self._layers))
         if unknown:
             raise ModelError(
                 f"the model has no adapter slot at {unknown[0]}; it has {len(self._layers)} others"
             )
+
+    def _load(
+        self, prefix: Adapter, tail: Adapter, gate: float, merged: Adapter, scaling: Mapping[str, float]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        self._check_known({*prefix, *tail, *merged})
         parameters: dict[str, tuple[Tensor, Tensor]] = {}
         for name, layer in self._layers.items():
             weight = layer.get_base_layer().weight
@@ -178,13 +206,14 @@ def _like(base: Tensor, factor: Tensor) -> Tensor:
     return factor.detach().to(device=base.device, dtype=dtype, copy=True)
 
 
-def _copy(weight: Tensor) -> Tensor:
+def to_memory(weight: Tensor) -> Tensor:
+    """Copy a tensor to the main memory, in float32."""
     return weight.detach().to(device="cpu", dtype=torch.float32, copy=True)
 
 
 def factors_of(parameters: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Factors]:
     """Copy trained parameters out of the slot, to the main memory."""
-    return {name: Factors(lora_a=_copy(a), lora_b=_copy(b)) for name, (a, b) in parameters.items()}
+    return {name: Factors(lora_a=to_memory(a), lora_b=to_memory(b)) for name, (a, b) in parameters.items()}
 
 
 def export_adapter(adapter: Adapter, directory: Path, base_name: str) -> None:

@@ -1,14 +1,17 @@
-"""Who trains the clients of one process? One frozen base, one slot, one shard after the other."""
+"""Who trains the clients of one process? One frozen base, one slot, one client or group after the other."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
+from fedsim.errors import TrainingError
+from fedsim.learn.cohort import Member, Outcome, train_cohort
 from fedsim.learn.data import FixedTask, Task
 from fedsim.learn.encode import Encoded, encode
 from fedsim.learn.model import LoadedModel
 from fedsim.learn.peft_bridge import AdapterSlot
 from fedsim.learn.token_store import TokenTable, token_table
-from fedsim.learn.train import LocalRun, Trained, TrainingSettings, train_local
+from fedsim.learn.train import Job, LocalRun, Trained, TrainingSettings, train_local
 from fedsim.method.bundle import Payload
 
 _KEPT_SHARDS = 64
@@ -48,6 +51,26 @@ class ClientTrainer:
             settings=self._settings,
             pad_id=self._tokenizer.pad_token_id,
         )
+
+    def train_group(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train clients together, or one after the other where the settings allow no more than one.
+
+        Args:
+            jobs: A group of `fedsim.learn.groups`; the same group gives the same result in every process.
+
+        Returns:
+            Per client what was trained, or why it failed.
+        """
+        if self._settings.batch_clients == 1:
+            return [self._alone(job) for job in jobs]
+        members = [Member(job.payload, self._shard(job.client), job.run) for job in jobs]
+        return train_cohort(self._slot, members, settings=self._settings, pad_id=self._tokenizer.pad_token_id)
+
+    def _alone(self, job: Job) -> Outcome:
+        try:
+            return self.train(job.client, job.payload, job.run)
+        except TrainingError as error:
+            return str(error)
 
     def _shard(self, client: int) -> list[Encoded]:
         """Make a shard of tokens, and keep the ones used last."""

@@ -1,15 +1,20 @@
 """What crosses the wire between server and client? Payloads and changes, rounded by the number format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from fedsim.learn.train import LocalRun, Trained
+from fedsim.errors import TrainingError
+from fedsim.learn.cohort import Outcome
+from fedsim.learn.data import Task
+from fedsim.learn.train import Job, LocalRun, Trained
 from fedsim.learn.versions import VersionStore
 from fedsim.lora.codec import roundtrip_adapter
 from fedsim.method.bundle import Payload
 from fedsim.method.messages import TrainingFailure, TrainRequest, Update
 from fedsim.wire import WireDtype
+
+Answer: TypeAlias = Update | TrainingFailure
 
 OnAnswer: TypeAlias = Callable[[TrainRequest, Update], None]
 """Who wants each update as soon as it is there; called in the thread that made it."""
@@ -52,3 +57,51 @@ def update(request: TrainRequest, trained: Trained, num_examples: int, dtype: Wi
 def failure(request: TrainRequest, reason: str) -> TrainingFailure:
     """Return the answer to a request that could not be served."""
     return TrainingFailure(request.assignment.id, request.assignment.client, reason)
+
+
+def serve_group(
+    requests: Sequence[TrainRequest],
+    train: Callable[[list[Job]], Sequence[Outcome]],
+    *,
+    store: VersionStore,
+    task: Task,
+    dtype: WireDtype,
+    on_answer: OnAnswer,
+) -> list[Answer]:
+    """Answer the requests of one group; what crosses the wire is rounded both ways.
+
+    Args:
+        requests: Of clients that are trained together.
+        train: Trains them, here or elsewhere; outcomes in their order.
+        store: Versions that payloads are made from.
+        task: Tells the size of each shard.
+        dtype: Number format of the wire.
+        on_answer: Hears of each update.
+
+    Returns:
+        Answers in the order of the requests.
+    """
+    answers: dict[int, Answer] = {}
+    jobs: dict[int, Job] = {}
+    for position, request in enumerate(requests):
+        try:
+            payload = received(store, request, dtype)
+            jobs[position] = Job(request.assignment.client, payload, local_run(request))
+        except TrainingError as error:
+            answers[position] = failure(request, str(error))
+    for position, outcome in zip(jobs, train(list(jobs.values())) if jobs else [], strict=True):
+        answers[position] = _answer(requests[position], outcome, task, dtype)
+    for position, request in enumerate(requests):
+        answer = answers[position]
+        if isinstance(answer, Update):
+            on_answer(request, answer)
+    return [answers[position] for position in range(len(requests))]
+
+
+def _answer(request: TrainRequest, outcome: Outcome, task: Task, dtype: WireDtype) -> Answer:
+    if isinstance(outcome, str):
+        return failure(request, outcome)
+    try:
+        return update(request, outcome, task.num_examples(request.assignment.client), dtype)
+    except TrainingError as error:
+        return failure(request, str(error))

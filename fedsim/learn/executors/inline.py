@@ -1,15 +1,15 @@
-"""Trains in this process, one client after the other; the reference that every other executor must equal."""
+"""Trains in this process, one group after the other; the reference that every other executor must equal."""
 
 import asyncio
 from collections.abc import Sequence
 
-from fedsim.errors import TrainingError
 from fedsim.learn.data import Task
-from fedsim.learn.executors.exchange import OnAnswer, failure, local_run, no_one_waits, received, update
+from fedsim.learn.executors.exchange import Answer, OnAnswer, no_one_waits, serve_group
+from fedsim.learn.groups import groups
 from fedsim.learn.train import TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 from fedsim.learn.versions import VersionStore
-from fedsim.method.messages import TrainingFailure, TrainRequest, Update
+from fedsim.method.messages import TrainRequest
 
 
 class InlineExecutor:
@@ -31,20 +31,23 @@ class InlineExecutor:
         self._settings = settings
         self.on_answer: OnAnswer = no_one_waits
 
-    async def train(self, requests: Sequence[TrainRequest]) -> list[Update | TrainingFailure]:
+    async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         """Train every request; answers in their order."""
-        return [await asyncio.to_thread(self._train, request) for request in requests]
+        answers: dict[int, Answer] = {}
+        for group in groups(requests, self._settings.batch_clients):
+            served = await asyncio.to_thread(self._train, [requests[position] for position in group])
+            answers |= zip(group, served, strict=True)
+        return [answers[position] for position in range(len(requests))]
 
     async def close(self) -> None:
         """Do nothing: there is nothing to shut down."""
 
-    def _train(self, request: TrainRequest) -> Update | TrainingFailure:
-        client, dtype = request.assignment.client, self._settings.wire_dtype
-        try:
-            payload = received(self._store, request, dtype)
-            trained = self._trainer.train(client, payload, local_run(request))
-            answer = update(request, trained, self._task.num_examples(client), dtype)
-        except TrainingError as error:
-            return failure(request, str(error))
-        self.on_answer(request, answer)
-        return answer
+    def _train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
+        return serve_group(
+            requests,
+            self._trainer.train_group,
+            store=self._store,
+            task=self._task,
+            dtype=self._settings.wire_dtype,
+            on_answer=self.on_answer,
+        )

@@ -1,18 +1,18 @@
 """What does a worker process do? It loads the frozen base once, then trains whoever it is told to."""
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import torch
 
-from fedsim.errors import TrainingError
 from fedsim.learn.data import Task
 from fedsim.learn.executors.frames import Frames, pack_failure, pack_trained, unpack_request
 from fedsim.learn.model import DEFAULT_OPTIONS, ModelOptions, load_model
 from fedsim.learn.peft_bridge import AdapterSlot
 from fedsim.learn.shared_weights import SharedWeights
-from fedsim.learn.train import TrainingSettings
+from fedsim.learn.train import Job, TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 
 READY = b"ready"
@@ -50,16 +50,17 @@ def serve(connection: Connection, setup: WorkerSetup) -> None:
     try:
         connection.send_bytes(READY)
         while True:
-            frames = (connection.recv_bytes(), connection.recv_bytes())
-            for frame in _answer(trainer, frames):
-                connection.send_bytes(frame)
+            size = int(connection.recv_bytes())
+            group = [(connection.recv_bytes(), connection.recv_bytes()) for _ in range(size)]
+            for frames in _answers(trainer, group):
+                for frame in frames:
+                    connection.send_bytes(frame)
     except (EOFError, OSError):
         return
 
 
-def _answer(trainer: ClientTrainer, frames: Frames) -> Frames:
-    client, payload, run = unpack_request(frames)
-    try:
-        return pack_trained(trainer.train(client, payload, run))
-    except TrainingError as error:
-        return pack_failure(str(error))
+def _answers(trainer: ClientTrainer, group: Sequence[Frames]) -> list[Frames]:
+    outcomes = trainer.train_group([Job(*unpack_request(frames)) for frames in group])
+    return [
+        pack_failure(outcome) if isinstance(outcome, str) else pack_trained(outcome) for outcome in outcomes
+    ]

@@ -1,7 +1,7 @@
 """Trains in persistent processes, several clients at once; bit for bit what `InlineExecutor` gives.
 
-Each process holds the frozen base and one torch thread; only adapters travel. Who trains which client does
-not matter for the result, so a free process takes the next request.
+Each process holds the frozen base and one torch thread; only adapters travel. Who trains which group of
+clients does not matter for the result, so a free process takes the next one.
 """
 
 import asyncio
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedsim.errors import ModelError, TrainingError
+from fedsim.learn.cohort import Outcome
 from fedsim.learn.executors import worker
-from fedsim.learn.executors.exchange import OnAnswer, failure, local_run, no_one_waits, received, update
+from fedsim.learn.executors.exchange import Answer, OnAnswer, no_one_waits, serve_group
 from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
 from fedsim.learn.executors.worker import READY, WorkerSetup, serve
-from fedsim.learn.train import Trained
+from fedsim.learn.groups import groups
 from fedsim.learn.versions import VersionStore
-from fedsim.method.messages import TrainingFailure, TrainRequest, Update
+from fedsim.method.messages import TrainRequest
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -34,7 +35,7 @@ _DEAD = (EOFError, OSError)
 class WorkerExecutor:
     """A pool of training processes.
 
-    They start at once and warm up while the caller goes on. A process that dies is replaced, and its request
+    They start at once and warm up while the caller goes on. A process that dies is replaced, and its group
     tried once more.
 
     Args:
@@ -64,7 +65,7 @@ class WorkerExecutor:
         """Process ids, for tests and for people who look at a busy machine."""
         return tuple(process.pid for process in self._workers)
 
-    async def train(self, requests: Sequence[TrainRequest]) -> list[Update | TrainingFailure]:
+    async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         """Train every request; answers in their order. Cancelling it ends the processes.
 
         Raises:
@@ -73,13 +74,13 @@ class WorkerExecutor:
         """
         if self._is_closed:
             raise TrainingError("the workers are closed; make a new executor")
-        waiting = deque(enumerate(requests))
-        answers: dict[int, Update | TrainingFailure] = {}
+        waiting = deque(groups(requests, self._setup.settings.batch_clients))
+        answers: dict[int, Answer] = {}
         async with self._turn:
             try:
                 async with asyncio.TaskGroup() as group:
                     for index in range(len(self._workers)):
-                        group.create_task(self._serve(index, waiting, answers))
+                        group.create_task(self._serve(index, requests, waiting, answers))
             except BaseException:
                 self._kill()
                 raise
@@ -92,39 +93,43 @@ class WorkerExecutor:
     async def _serve(
         self,
         index: int,
-        waiting: deque[tuple[int, TrainRequest]],
-        answers: dict[int, Update | TrainingFailure],
+        requests: Sequence[TrainRequest],
+        waiting: deque[list[int]],
+        answers: dict[int, Answer],
     ) -> None:
         while waiting:
-            position, request = waiting.popleft()
-            answers[position] = await asyncio.to_thread(self._train, index, request)
+            group = waiting.popleft()
+            served = await asyncio.to_thread(self._train, index, [requests[position] for position in group])
+            answers.update(zip(group, served, strict=True))
 
-    def _train(self, index: int, request: TrainRequest) -> Update | TrainingFailure:
-        client, dtype = request.assignment.client, self._setup.settings.wire_dtype
-        try:
-            payload = received(self._store, request, dtype)
-            answer = self._ask(index, pack_request(client, payload, local_run(request)))
-            if isinstance(answer, str):
-                return failure(request, answer)
-            decoded = update(request, answer, self._setup.task.num_examples(client), dtype)
-        except TrainingError as error:
-            return failure(request, str(error))
-        self.on_answer(request, decoded)
-        return decoded
+    def _train(self, index: int, requests: Sequence[TrainRequest]) -> list[Answer]:
+        return serve_group(
+            requests,
+            lambda jobs: self._ask(index, [pack_request(job.client, job.payload, job.run) for job in jobs]),
+            store=self._store,
+            task=self._setup.task,
+            dtype=self._setup.settings.wire_dtype,
+            on_answer=self.on_answer,
+        )
 
-    def _ask(self, index: int, frames: Frames) -> Trained | str:
-        """Send a request to a worker; replace it and try once more if it dies."""
+    def _ask(self, index: int, group: Sequence[Frames]) -> list[Outcome]:
+        """Send a group to a worker; replace it and try once more if it dies."""
         for _ in range(_ATTEMPTS):
             worker = self._workers[index]
             try:
-                return unpack_answer(worker.ask(frames))
+                return [unpack_answer(frames) for frames in worker.ask(group)]
             except _DEAD as error:
                 if not worker.is_ready and not self._is_closed:
                     raise ModelError(
                         f"worker {worker.pid} died while it loaded {self._setup.source!r}"
                     ) from error
                 self._replace(index)
-        return f"the worker process died {_ATTEMPTS} times on this request"
+        reason = f"the worker process died {_ATTEMPTS} times on this request"
+        if len(group) > 1:
+            reason += (
+                f", trained with {len(group) - 1} others; a smaller executor.batch_clients takes less memory"
+            )
+        return [reason] * len(group)
 
     def _replace(self, index: int) -> None:
         with self._replacing:
@@ -179,8 +184,8 @@ class _Worker:
         """Process id."""
         return self._process.pid or 0
 
-    def ask(self, frames: Frames) -> Frames:
-        """Send a request and wait for its answer.
+    def ask(self, group: Sequence[Frames]) -> list[Frames]:
+        """Send a group of requests and wait for their answers.
 
         Raises:
             EOFError: If the process dies before it has answered; or OSError.
@@ -191,9 +196,11 @@ class _Worker:
             if greeting != READY:
                 raise TrainingError(f"worker {self.pid}: expected a greeting, got {greeting[:20]!r}")
             self.is_ready = True
-        for frame in frames:
-            self._connection.send_bytes(frame)
-        return self._connection.recv_bytes(), self._connection.recv_bytes()
+        self._connection.send_bytes(str(len(group)).encode())
+        for frames in group:
+            for frame in frames:
+                self._connection.send_bytes(frame)
+        return [(self._connection.recv_bytes(), self._connection.recv_bytes()) for _ in group]
 
     def kill(self) -> None:
         """End the process; whoever waits for its answer gets an EOFError."""
