@@ -229,7 +229,7 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         # Reports on the way serve re-planning alone.
         report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
-        deferred=scenario.training.deferred,
+        prefetch=scenario.executor.prefetch,
         on_memory_drop=scenario.fleet.on_memory_drop,
         partial_upload=scenario.server.upload == "progressive",
         watches_presence=scenario.record.lines == "all",

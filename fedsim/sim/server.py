@@ -19,6 +19,7 @@ from fedsim.sim.delivery import delivery_of
 from fedsim.sim.driver_config import DriverConfig, RealWork
 from fedsim.sim.executor import Combined
 from fedsim.sim.fleet import FleetAt, Reporter
+from fedsim.sim.foresight import surely_arrives
 from fedsim.sim.presence import Presence
 from fedsim.sim.recording import Scribe
 from fedsim.sim.sharing import SharedLinks
@@ -222,12 +223,18 @@ class Driver:
         self.requests[trip.assignment.id] = TrainRequest(trip.assignment, trip.plan)
         self.scribe.training_started(self.timeline.now_s, trip)
         if self.config.on_memory_drop == "drop":
-            self._train_eagerly(trip)
+            self._prefetch(trip, is_trained=False)
 
-    def _train_eagerly(self, trip: Trip) -> None:
-        if not self.config.deferred:
+    def _prefetch(self, trip: Trip, *, is_trained: bool) -> None:
+        """Train before anybody asks for it, as far as the configuration goes."""
+        ahead = self.config.prefetch
+        if ahead == "speculative" or (ahead == "certain" and self._surely_arrives(trip, is_trained)):
             number = trip.assignment.id
             self.eager[number] = self.timeline.start(self.work.executor.train([self.requests[number]]))
+
+    def _surely_arrives(self, trip: Trip, is_trained: bool) -> bool:
+        shares = self.links is not None and self.links.shares("upload")
+        return not shares and surely_arrives(trip, self.prices, self.timeline.now_s, is_trained=is_trained)
 
     def squeezed(self, trip: Trip) -> None:
         """A client has too little memory to train its plan; its steps begin again with a smaller one."""
@@ -239,7 +246,7 @@ class Driver:
         """The local steps are done."""
         self.scribe.trained(self.timeline.now_s, trip, duration_s)
         if self.config.on_memory_drop == "shrink":
-            self._train_eagerly(trip)  # only now is the plan final
+            self._prefetch(trip, is_trained=True)  # only now is the plan final
 
     def uploaded(self, trip: Trip, duration_s: float) -> None:
         """An update reached the server."""

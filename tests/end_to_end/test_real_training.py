@@ -71,7 +71,7 @@ def test_workers_give_the_same_record(inline, tmp_path, workers):
 
 
 def test_training_everything_at_once_gives_the_same_record(inline, tmp_path):
-    eager = short_run(tmp_path / "eager", training__deferred="false")
+    eager = short_run(tmp_path / "eager", executor__prefetch="speculative")
     assert eager.record_hash == inline.record_hash
 
 
