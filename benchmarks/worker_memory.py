@@ -142,7 +142,8 @@ def main() -> None:
     inline, one, two = (statistics.median(peaks[name]) for name in kinds)
     print(f"peak PSS: inline {inline / 1e9:.2f} GB, one worker {one / 1e9:.2f}, two {two / 1e9:.2f} GB")
     print(f"training beyond the base, per worker: {training / 1e9:.2f} GB; records identical")
-    print(f"two over one {two / one:.2f}, without the second's training {(two - training) / one:.2f} (aim {AIM})")
+    alone = (two - training) / one
+    print(f"two over one {two / one:.2f}, without the second's training {alone:.2f} (aim {AIM})")
     print(
         json.dumps(
             {

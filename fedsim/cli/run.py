@@ -39,7 +39,7 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set seed=...")] = None,
     method: Annotated[str | None, typer.Option(help="Same as --set method.name=...")] = None,
-    executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
+    executor: Annotated[str | None, typer.Option(help="inline, workers, ray or stub.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; implies --executor workers.")] = None,
     assignments: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,

@@ -22,6 +22,8 @@ from fedsim.learn.batching import batch_clients
 from fedsim.learn.data import Task
 from fedsim.learn.evaluate import GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
+from fedsim.learn.executors.ray_actor import ActorSetup
+from fedsim.learn.executors.ray_pool import Cluster, RayExecutor, need_ray
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
@@ -56,7 +58,7 @@ class Engine:
         batch_clients: How many clients are trained together, at most.
     """
 
-    trainer: InlineExecutor | WorkerExecutor
+    trainer: InlineExecutor | WorkerExecutor | RayExecutor
     store: VersionStore
     batch_clients: int = 1
 
@@ -130,6 +132,8 @@ def build(scenario: Scenario) -> Experiment:
     """
     torch.set_num_threads(1)  # results must not depend on how many cores there are
     check_trackers(scenario.track)
+    if scenario.executor.kind == "ray":
+        need_ray()
     seeds = Seeds(scenario.seed)
     method = method_of(scenario)
     population = build_population(scenario)
@@ -271,13 +275,14 @@ def _real_work(
     settings = _batched(scenario, shape, loaded.device.type)
     layers = tuple(layer.name for layer in shape.layers)
     # Before adapters are attached: what is shared is the base.
-    weights = share_weights(loaded) if scenario.executor.kind == "workers" else None
+    kind = scenario.executor.kind
+    weights = share_weights(loaded) if kind == "workers" else None
     slot = AdapterSlot(loaded.model, layers)
     clients = measured_clients(scenario, task)
     measured_by = evaluation_settings(scenario)
     evaluator = GuardedEvaluator(GlobalEvaluator(loaded, slot, store, task.held_out, measured_by, clients))
-    executor: InlineExecutor | WorkerExecutor
-    if scenario.executor.kind == "workers":
+    executor: InlineExecutor | WorkerExecutor | RayExecutor
+    if kind in {"workers", "ray"}:
         shared_tokens(loaded.tokenizer, task, settings.max_length)  # once here, not once per process
         setup = WorkerSetup(
             scenario.model.base,
@@ -288,7 +293,7 @@ def _real_work(
             model_options(scenario),
             weights,
         )
-        executor = WorkerExecutor(store, setup, scenario.executor.workers)
+        executor = _spread(scenario, seeds, store, setup, shape)
     else:
         executor = InlineExecutor(store, ClientTrainer(loaded, slot, task, settings), task, settings)
 
@@ -303,6 +308,18 @@ def _real_work(
     gauge = DriftGauge(executor, store, drift)
     work = RealWork(GuardedExecutor(gauge, policy, settings.batch_clients), gauge, evaluator)
     return work, export, executor.close, engine
+
+
+def _spread(
+    scenario: Scenario, seeds: Seeds, store: VersionStore, setup: WorkerSetup, shape: ModelShape
+) -> WorkerExecutor | RayExecutor:
+    """Make an executor that trains elsewhere."""
+    section, method = scenario.executor, scenario.method
+    if section.kind == "workers":
+        return WorkerExecutor(store, setup, section.workers)
+    told = ActorSetup(setup, method.name, method.options, shape.layers, seeds.seed("versions"))
+    cluster = Cluster(section.address, section.num_cpus or 1.0, section.num_gpus or 0.0)
+    return RayExecutor(store, told, cluster, section.workers)
 
 
 def _rank_cap(scenario: Scenario) -> int:

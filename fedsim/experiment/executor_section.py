@@ -9,8 +9,8 @@ from fedsim.experiment.explain import show
 from fedsim.experiment.sections import Positive, Section, Word
 
 _NEEDS_DEMAND = (
-    "needs executor.prefetch: none, since who is trained together is known only when a version is made; set it, "
-    "or leave batch_clients at 1"
+    "needs executor.prefetch: none, since who is trained together is known only when a version is made; set "
+    "it, or leave batch_clients at 1"
 )
 _ONLY_RAY: dict[str, float | None] = {"address": None, "num_cpus": 1.0, "num_gpus": 0.0}
 """Option that only Ray has -> its default there."""
@@ -34,7 +34,7 @@ def _read_batch_clients(value: object) -> object:
 
 
 class ExecutorSection(Section):
-    """Where training happens, and when; the record does not depend on it, the stub and `batch_clients` excepted.
+    """Where and when training happens; the record does not depend on it, but for stub and `batch_clients`.
 
     Args:
         kind: In this process, in worker processes, in actors of Ray, or not at all.

@@ -233,7 +233,9 @@ async def _carry_out(
         utilisation=utilisation.summary(),
         fairness=fairness.summary(),
         privacy=None if meter is None else meter.summary(),
-        steps=None if experiment.engine is None else counting.summary(_aggregated_steps(experiment, recorder)),
+        steps=None
+        if experiment.engine is None
+        else counting.summary(_aggregated_steps(experiment, recorder)),
     )
     write_json(directory / SUMMARY, sealed(summary(result), directory))
     can_report = site.report and experiment.scenario.record.lines == "all"

@@ -4,7 +4,7 @@ The file is unlinked as soon as it is made, and what travels to another process 
 tensor is pickled, and nothing stays behind however a run ends. A page would be copied if somebody wrote to
 it, which nobody does, so the memory of one base serves all.
 
-Tensors begin at multiples of 64 bytes, as PyTorch's own do: the last bit of a matrix product may depend on it.
+Tensors begin at multiples of 64 bytes, as PyTorch's own do: the last bit of a product may depend on it.
 """
 
 import math
@@ -119,7 +119,7 @@ def _written(model: Any, places: dict[str, _Place]) -> int:
         with tempfile.TemporaryFile(prefix="fedsim-base-") as file:
             for name, tensor in _tensors(model):
                 file.seek(places[name].begin)
-                file.write(tensor.detach().flatten().view(torch.uint8).numpy())
+                file.write(tensor.detach().flatten().view(torch.uint8).numpy().data)
             file.flush()
             return os.dup(file.fileno())
     except OSError as error:

@@ -1,8 +1,8 @@
 """Will this update arrive? What the traces say of a client whose plan is final, before its time has come.
 
-Traces are pure functions of time, so the end of its training and of its upload can be read ahead. Only what is
-sure counts: no break, no dip in memory, no link that others may slow down, and nothing after the deadline.
-The server may still recall the client, which no trace tells.
+Traces are pure functions of time, so the end of its training and of its upload can be read ahead. Only what
+is sure counts: no break, no dip in memory, no link that others may slow down, nothing after the deadline. The
+server may still recall the client, which no trace tells.
 """
 
 import math

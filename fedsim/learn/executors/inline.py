@@ -29,13 +29,15 @@ class InlineExecutor:
         self._trainer = trainer
         self._task = task
         self._settings = settings
+        self._turn = asyncio.Lock()
         self.on_answer: OnAnswer = no_one_waits
 
     async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         """Train every request; answers in their order."""
         answers: dict[int, Answer] = {}
         for group in groups(requests, self._settings.batch_clients):
-            served = await asyncio.to_thread(self._train, [requests[position] for position in group])
+            async with self._turn:
+                served = await asyncio.to_thread(self._train, [requests[position] for position in group])
             answers |= zip(group, served, strict=True)
         return [answers[position] for position in range(len(requests))]
 
