@@ -1,9 +1,9 @@
 """Does memory grow with the clients that take part? Peak RSS of a run with 10 and with 1,000, same cohort.
 
-Each run is a process of its own, with real training in it (inline executor), and tells the most that it ever
-held. Ten are asked per round, round robin, so that all devices that can hold the model take part: of a fleet of
-some ten, again and again, or of one of some thousand, each once. The same rounds, with one local step each:
-what counts is what stays behind.
+Each run is a process of its own, with real training in it (inline executor), and tells the most that it
+ever held. Ten are asked per round, round robin, so that all devices that can hold the model take part: of a fleet of
+some ten, again and again, or of one of some thousand, each once. The same rounds, with one local step each
+and small ranks: what counts is what stays behind.
 
 python -m benchmarks.memory [--pairs N] [--rounds N]
 """
@@ -34,6 +34,9 @@ def overrides(clients: int, rounds: int) -> dict[str, str]:
         "server.cohort": str(COHORT),
         "server.over_selection": "1",
         "training.local_steps": "1",
+        "training.batch_size": "4",
+        "model.targets": "attention",
+        "method.options.rank_cap": "8",
         "stop.rounds": str(rounds),
         "stop.hours": "null",
         "evaluation.every": "100000",
