@@ -1,8 +1,8 @@
 """Does memory grow with the clients that take part? Peak RSS of a run with 10 and with 1,000, same cohort.
 
-Each run is a process of its own, with real training in it (inline executor), and tells the most that it
-ever held. Ten are asked per round, round robin, so that all devices that can hold the model take part: of a fleet of
-some ten, again and again, or of one of some thousand, each once. The same rounds, with one local step each
+Each run is a process of its own, with real training in it (inline executor), and tells the most that it ever
+held. Ten are asked per round, round robin, so that all devices that can hold the model take part: of a fleet
+of some ten, again and again, or of one of some thousand, each once. The same rounds, with one local step each
 and small ranks: what counts is what stays behind.
 
 python -m benchmarks.memory [--pairs N] [--rounds N]

@@ -1,7 +1,7 @@
 """Do worker processes share the base? Peak memory of a run with one and with two workers, and with none.
 
 Pages that several processes map count once: the figure is the proportional set size (PSS) of Linux, summed
-over the run's process and all it has started, at its highest. It is sampled every 20 ms. The base dominates:
+over the run's process and all it has started, at its highest. It is sampled every 50 ms. The base dominates:
 a Llama of 113 million parameters with random weights in float32, or any model that fedsim can load. What one
 worker needs to train beyond the base is given apart, as PyTorch's own count of its allocations.
 
@@ -27,11 +27,13 @@ from fedsim.learn.probe import Point, probe
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "skewed_edge.yaml"
 AIM = 1.3
-EVERY_S = 0.02
+EVERY_S = 0.05
 BATCH, LENGTH = 1, 64
 OVERRIDES = {
+    "model.targets": "attention",
+    "method.options.rank_cap": "8",
     "stop.rounds": "1",
-    "server.cohort": "4",
+    "server.cohort": "6",
     "training.local_steps": "3",
     "training.batch_size": str(BATCH),
     "task.max_length": str(LENGTH),
@@ -109,12 +111,12 @@ def one_run(base: str, executor: dict[str, str]) -> tuple[int, str]:
 
 
 def training_bytes(base: str) -> float:
-    """What training allocates beyond the weights, at the ranks of the largest plans of the scenario."""
+    """What training allocates beyond the weights, at the largest ranks of its plans."""
     loaded = load_model(base, "cpu")
     layers = model_shape(loaded, "attention").layers
     weights = sum(weight.numel() * weight.element_size() for weight in loaded.model.parameters())
     slot = AdapterSlot(loaded.model, [layer.name for layer in layers])
-    return probe(loaded, slot, layers, Point(32, 16, BATCH, LENGTH), repeats=1).peak_bytes - weights
+    return probe(loaded, slot, layers, Point(8, 8, BATCH, LENGTH), repeats=1).peak_bytes - weights
 
 
 def main() -> None:
