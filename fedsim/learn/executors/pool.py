@@ -1,7 +1,7 @@
 """Who serves the next group of clients? Whoever is free: a number of places, each with one group at a time.
 
-What is asked for first is served first, over all calls: training ahead of demand takes the places that nobody
-else needs yet. Each place has a thread that waits for it, so that it holds up nothing else.
+What is asked for first is served first, over all calls, so calls overlap. Each place has a thread that waits
+for it, so that it holds up nothing else.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ pickles the calls themselves, as it does everywhere; tensors are safetensors fra
 import asyncio
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from threading import Lock
@@ -125,9 +125,8 @@ class RayExecutor:
         group = [freeze(request) for request in requests]
         for _ in range(_ATTEMPTS):
             try:
-                return [
-                    unpack_answer(frames) for frames in self._actors[index].ask(self._held(wanted), group)
-                ]
+                answers = self._actors[index].ask(self._held(wanted), wanted, group)
+                return [unpack_answer(frames) for frames in answers]
             except RayActorError:
                 self._replace(index)
         return [f"the actor of Ray died {_ATTEMPTS} times on this request"] * len(requests)
@@ -196,8 +195,10 @@ class _Actor:
             _check_same(machine)
         return self._pid
 
-    def ask(self, versions: dict[int, Any], group: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-        """Train a group; versions that it lacks are sent ahead, as the actor does one thing after the other.
+    def ask(
+        self, versions: Mapping[int, Any], wanted: set[int], group: Sequence[bytes]
+    ) -> list[tuple[bytes, bytes]]:
+        """Train a group; a version that it lacks is sent ahead, as the actor does one thing after the other.
 
         Raises:
             RayActorError: If it dies before it has answered.
@@ -205,9 +206,9 @@ class _Actor:
         self.ready()
         for number in sorted(self._holds - set(versions)):
             self._handle.forget.remote(number)
-        for number in sorted(set(versions) - self._holds):
+        for number in sorted(wanted - self._holds):
             self._handle.hold.remote(number, versions[number])
-        self._holds = set(versions)
+        self._holds = (self._holds & set(versions)) | wanted
         answers: list[tuple[bytes, bytes]] = self._ray.get(self._handle.train.remote(list(group)))
         return answers
 
