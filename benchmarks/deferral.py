@@ -33,8 +33,8 @@ class Counting:
         return await self.inner.train(requests)
 
 
-def one(overrides: dict[str, str], deferred: bool) -> dict:
-    scenario = load_scenario(SCENARIO, {**overrides, "training.deferred": str(deferred).lower()})
+def one(overrides: dict[str, str], prefetch: str) -> dict:
+    scenario = load_scenario(SCENARIO, {**overrides, "executor.prefetch": prefetch})
     made = build(scenario)
     counting = Counting(made.work.executor)
     made.work.executor = counting
@@ -69,8 +69,8 @@ def main() -> None:
     }
     deferred, eager = [], []
     for _ in range(options.repeats):
-        deferred.append(one(overrides, deferred=True))
-        eager.append(one(overrides, deferred=False))
+        deferred.append(one(overrides, prefetch="none"))
+        eager.append(one(overrides, prefetch="speculative"))
     assert len({run["hash"] for run in deferred + eager}) == 1, "the record depends on deferral"
     pairs = list(zip(deferred, eager, strict=True))
     ratio = statistics.median(a["wall_s"] / b["wall_s"] for a, b in pairs)

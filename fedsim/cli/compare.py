@@ -105,7 +105,7 @@ def compare(
         float | None,
         typer.Option(help="Loss to be reached.", show_default="the reference's last one"),
     ] = None,
-    executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
+    executor: Annotated[str | None, typer.Option(help="inline, workers, ray or stub.")] = None,
     assignments: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of tables.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how each run ended.")] = False,

@@ -39,7 +39,7 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set seed=...")] = None,
     method: Annotated[str | None, typer.Option(help="Same as --set method.name=...")] = None,
-    executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
+    executor: Annotated[str | None, typer.Option(help="inline, workers, ray or stub.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; implies --executor workers.")] = None,
     assignments: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
@@ -111,6 +111,11 @@ def energy_in_words(spent: Mapping[str, float]) -> str:
     return f"{parts}; {format_joules(spent['lost'])} of it lost"
 
 
+def steps_in_words(steps: Mapping[str, int]) -> str:
+    """Say how many local steps were trained, and how many of them for nothing."""
+    return f"{steps['asked']:,}" + (f", {steps['wasted']:,} of them wasted" if steps["wasted"] else "")
+
+
 def _told_by(path: Path, others: Sequence[Path | None], changes: Mapping[str, str]) -> "Scenario":
     """Load what a manifest says was run.
 
@@ -137,6 +142,7 @@ def closing_lines(result: "Result") -> list[str]:
         "updates from": ", ".join(f"{name} {count}" for name, count in sorted(tally.by_class.items())),
         "bytes": f"{format_bytes(tally.bytes_down)} down, {format_bytes(tally.bytes_up)} up",
         **({} if tally.energy is None else {"energy": energy_in_words(tally.energy)}),
+        **({} if result.steps is None else {"local steps": steps_in_words(result.steps)}),
         "wall time": f"{result.wall_s:.0f} s",
         "events sha256": result.record_hash,
         "record": str(result.directory),

@@ -31,7 +31,7 @@ def sensitivity(
         Path | None,
         typer.Option(help="Folder; what is finished in it is kept.", show_default="runs/sensitivity-NAME"),
     ] = None,
-    executor: Annotated[str | None, typer.Option(help="inline, workers or stub.")] = None,
+    executor: Annotated[str | None, typer.Option(help="inline, workers, ray or stub.")] = None,
     assignments: SetOption = None,
 ) -> None:
     """Say whether the ranking of methods survives small changes of the world, and which change turns it."""

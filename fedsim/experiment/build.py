@@ -23,10 +23,19 @@ from fedsim.learn.batching import batch_clients
 from fedsim.learn.data import Task
 from fedsim.learn.evaluate import GlobalEvaluator
 from fedsim.learn.executors.inline import InlineExecutor
+from fedsim.learn.executors.ray_actor import ActorSetup
+from fedsim.learn.executors.ray_pool import Cluster, RayExecutor, need_ray
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor
 from fedsim.learn.measure import DriftGauge, DriftSettings
-from fedsim.learn.model import LoadedModel, ModelOptions, check_length, device_of, load_model
+from fedsim.learn.model import (
+    LoadedModel,
+    ModelOptions,
+    check_length,
+    device_of,
+    load_model,
+    share_weights,
+)
 from fedsim.learn.oracle import OracleStore
 from fedsim.learn.peft_bridge import export_adapter, import_adapter
 from fedsim.learn.train import TrainingSettings
@@ -57,7 +66,7 @@ class Engine:
         batch_clients: How many clients are trained together, at most.
     """
 
-    trainer: InlineExecutor | WorkerExecutor
+    trainer: InlineExecutor | WorkerExecutor | RayExecutor
     store: VersionStore
     batch_clients: int = 1
 
@@ -132,6 +141,8 @@ def build(scenario: Scenario, known: ModelShape | None = None) -> Experiment:
     """
     torch.set_num_threads(1)  # results must not depend on how many cores there are
     check_trackers(scenario.track)
+    if scenario.executor.kind == "ray":
+        need_ray()
     seeds = Seeds(scenario.seed)
     method = method_of(scenario)
     population = build_population(scenario)
@@ -237,12 +248,12 @@ def _driver_config(scenario: Scenario) -> DriverConfig:
         # Reports on the way serve re-planning alone.
         report_every_s=scenario.server.progress_every_s if scenario.server.replan else math.inf,
         horizon_s=None if scenario.stop.hours is None else scenario.stop.hours * 3600.0,
-        deferred=scenario.training.deferred,
+        prefetch=scenario.executor.prefetch,
         on_memory_drop=scenario.fleet.on_memory_drop,
         partial_upload=scenario.server.upload == "progressive",
         watches_presence=scenario.record.lines == "all",
         # Workers train in processes of their own; a target is the one decision that needs a loss.
-        measures_aside=scenario.executor.kind == "workers" and scenario.stop.target_loss is None,
+        measures_aside=scenario.executor.kind in {"workers", "ray"} and scenario.stop.target_loss is None,
     )
 
 
@@ -277,17 +288,25 @@ def _real_work(
     if scenario.model.init_adapter is not None:
         adapter = import_adapter(scenario.model.init_adapter)
     store = OracleStore(method, base.shape.layers, seeds.seed("versions"), adapter, guard)
-    settings = _batched(scenario, base.shape)
+    settings, kind = _batched(scenario, base.shape), scenario.executor.kind
+    # Before adapters are attached: what is shared is the base.
+    weights = share_weights(base.model) if kind == "workers" and not base.is_late else None
     evaluator = GuardedEvaluator(_evaluator(scenario, base, store, task))
-    executor: InlineExecutor | WorkerExecutor
-    if scenario.executor.kind == "workers":
+    executor: InlineExecutor | WorkerExecutor | RayExecutor
+    if kind in {"workers", "ray"}:
         if not base.is_late:
             shared_tokens(base.model.tokenizer, task, settings.max_length)  # once here, not once per process
         layers = tuple(layer.name for layer in base.shape.layers)
         setup = WorkerSetup(
-            scenario.model.base, scenario.model.device, layers, task, settings, model_options(scenario)
+            scenario.model.base,
+            scenario.model.device,
+            layers,
+            task,
+            settings,
+            model_options(scenario),
+            weights,
         )
-        executor = WorkerExecutor(store, setup, scenario.executor.workers)
+        executor = _spread(scenario, seeds, store, setup, base.shape)
     else:
         executor = InlineExecutor(store, _trainer(base, task, settings), task, settings)
 
@@ -314,6 +333,18 @@ def _evaluator(scenario: Scenario, base: LateBase, store: VersionStore, task: Ta
         return GlobalEvaluator(base.model, base.slot, store, task.held_out, settings, clients)
 
     return LateEvaluator(make, late=base.is_late)
+
+
+def _spread(
+    scenario: Scenario, seeds: Seeds, store: VersionStore, setup: WorkerSetup, shape: ModelShape
+) -> WorkerExecutor | RayExecutor:
+    """Make an executor that trains elsewhere."""
+    section, method = scenario.executor, scenario.method
+    if section.kind == "workers":
+        return WorkerExecutor(store, setup, section.workers)
+    told = ActorSetup(setup, method.name, method.options, shape.layers, seeds.seed("versions"))
+    cluster = Cluster(section.address, section.num_cpus or 1.0, section.num_gpus or 0.0)
+    return RayExecutor(store, told, cluster, section.workers)
 
 
 def _rank_cap(scenario: Scenario) -> int:

@@ -14,7 +14,6 @@ from threading import Lock
 from typing import IO, Any
 
 from fedsim.errors import InputError, StorageError
-from fedsim.experiment.freeze import freeze, thaw
 from fedsim.experiment.journal_index import (
     INDEX,
     JOURNAL,
@@ -26,6 +25,7 @@ from fedsim.experiment.journal_index import (
     read_index,
 )
 from fedsim.experiment.record import storing
+from fedsim.learn.freeze import freeze, thaw
 
 
 class Journal:

@@ -116,7 +116,7 @@ async def preview(dry: Scenario, real: Scenario) -> Preview:
     if real.executor.kind == "stub" or not requests:
         return Preview(run, work, None, 1, None)
     measured = await _measured(real, requests)
-    workers = real.executor.workers if real.executor.kind == "workers" else 1
+    workers = real.executor.workers if real.executor.kind in {"workers", "ray"} else 1
     return Preview(run, work, measured, workers, _wall_s(work, measured, workers))
 
 

@@ -8,7 +8,6 @@ from typing import IO, NoReturn
 
 from fedsim.errors import FedsimError, InputError
 from fedsim.experiment.build import Engine, Experiment, build
-from fedsim.experiment.freeze import freeze
 from fedsim.experiment.journal import Journal
 from fedsim.experiment.journaled import Answer, Journaled
 from fedsim.experiment.manifest import known_shape, manifest
@@ -16,6 +15,7 @@ from fedsim.experiment.record import EVENTS, MANIFEST, difference, json_line
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.run import simulate
 from fedsim.experiment.verify import Verdict
+from fedsim.learn.freeze import freeze
 from fedsim.learn.groups import groups
 from fedsim.method.bundle import Combined
 from fedsim.method.events import Spectrum

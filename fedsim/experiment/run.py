@@ -32,6 +32,7 @@ from fedsim.experiment.report.write import attempt_report
 from fedsim.experiment.resume import check_same, scenario_of
 from fedsim.experiment.scenario import Scenario, load_scenario
 from fedsim.experiment.seal import sealed
+from fedsim.experiment.steps import CountingExecutor
 from fedsim.experiment.tracking import tracking
 from fedsim.experiment.utilisation import Utilisation
 from fedsim.sim.instrument import Instrument
@@ -62,6 +63,7 @@ class Result:
         utilisation: How much of their budgets the assignments used.
         fairness: How updates spread over the fleet.
         privacy: What the mechanism promises about one client; None without one.
+        steps: Local steps that were asked for and those that led to nothing; None where nothing was trained.
         report: The page to look at, if one was written.
     """
 
@@ -75,6 +77,7 @@ class Result:
     utilisation: Mapping[str, object]
     fairness: Mapping[str, object]
     privacy: Mapping[str, object] | None = None
+    steps: Mapping[str, int] | None = None
     report: Path | None = None
 
 
@@ -209,6 +212,7 @@ async def _carry_out(
     with journaling(experiment, directory) as kept, tracking(experiment.scenario, directory) as trackers:
         lines = experiment.scenario.record.lines
         recorder = Recorder(directory, experiment.figures, resume=site.resumed, lines=lines)
+        counting = kept.work.executor = CountingExecutor(kept.work.executor)
         if started is not None:
             started(directory)
         try:
@@ -229,10 +233,17 @@ async def _carry_out(
         utilisation=utilisation.summary(),
         fairness=fairness.summary(),
         privacy=None if meter is None else meter.summary(),
+        steps=None
+        if experiment.engine is None
+        else counting.summary(_aggregated_steps(experiment, recorder)),
     )
     write_json(directory / SUMMARY, sealed(summary(result), directory))
     can_report = site.report and experiment.scenario.record.lines == "all"
     return replace(result, report=attempt_report(directory)) if can_report else result
+
+
+def _aggregated_steps(experiment: Experiment, recorder: Recorder) -> int:
+    return recorder.tally.outcomes["aggregated"] * experiment.scenario.training.local_steps
 
 
 def _privacy_meter(experiment: Experiment) -> PrivacyMeter | None:
@@ -307,6 +318,7 @@ def summary(result: Result) -> dict[str, object]:
         "utilisation": dict(result.utilisation),
         "fairness": dict(result.fairness),
         **({} if result.privacy is None else {"privacy": dict(result.privacy)}),
+        **({} if result.steps is None else {"steps": dict(result.steps)}),
         "first": result.evaluations[0] if result.evaluations else None,
         "last": result.evaluations[-1] if result.evaluations else None,
     }

@@ -208,7 +208,7 @@ def _misfits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield from learning_misfits(scenario.task, scenario.evaluation)
     yield from _cost_misfits(scenario.cost)
     yield from pacing_misfits(scenario.server)
-    yield from executor_misfits(scenario.executor, scenario.training)
+    yield from executor_misfits(scenario.executor, scenario.model.device)
     yield from trust_misfits(scenario.server.robust, scenario.privacy, scenario.faults)
     yield from privacy_misfits(scenario.privacy, scenario.server.pacing, scenario.server.select)
     training, stop = scenario.training, scenario.stop

@@ -243,7 +243,6 @@ class TrainingSection(Section):
         final_learning_rate_factor: Of the last planned round, relative to the first; linear in between.
         wire_dtype: Number format of adapter columns on the links.
         optimizer: Local optimizer.
-        deferred: Train only what is aggregated; the record is the same either way.
         on_client_error: What a failure in training means: the update is left out (``drop``), the run ends and
             can be resumed (``fail``), or it is tried twice more before it is left out (``retry``).
     """
@@ -254,7 +253,6 @@ class TrainingSection(Section):
     final_learning_rate_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
     wire_dtype: WireDtype = "bfloat16"
     optimizer: Literal["adamw"] = "adamw"
-    deferred: bool = True
     on_client_error: Literal["fail", "drop", "retry"] = "drop"
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from fedsim.errors import MissingExtraError, ModelError, ScenarioError
 from fedsim.learn.families import ATTENTION, ATTENTION_TARGETS
 from fedsim.learn.model_files import EMBEDDED, resolve_source
+from fedsim.learn.shared_weights import SharedWeights
 from fedsim.world.shape import LayerShape, ModelShape
 
 IMPORTED_LATE = ("transformers.models.auto.modeling_auto", "transformers.modeling_utils", "peft.tuners.lora")
@@ -75,7 +76,10 @@ DEFAULT_OPTIONS = ModelOptions()
 
 
 def load_model(
-    source: str = EMBEDDED, device: str = "auto", options: ModelOptions = DEFAULT_OPTIONS
+    source: str = EMBEDDED,
+    device: str = "auto",
+    options: ModelOptions = DEFAULT_OPTIONS,
+    weights: SharedWeights | None = None,
 ) -> LoadedModel:
     """Load a frozen base model.
 
@@ -83,6 +87,7 @@ def load_model(
         source: ``embedded``, ``smollm2``, a local folder, a ``.gguf`` file or a hub id.
         device: ``auto`` takes a GPU if there is one.
         options: How it is held; float32 and unquantised by default.
+        weights: Of this model, where another process has loaded it and shares them.
 
     Raises:
         ModelError: If there is no such model, or it cannot be read.
@@ -97,7 +102,10 @@ def load_model(
 
     disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(location, **_loading_arguments(options, place))
+        if weights is None:
+            model = AutoModelForCausalLM.from_pretrained(location, **_loading_arguments(options, place))
+        else:
+            model = weights.model()
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -118,6 +126,15 @@ def load_model(
     if options.gradient_checkpointing:
         _checkpoint(source, model)
     return LoadedModel(source, model, tokenizer, place)
+
+
+def share_weights(loaded: LoadedModel) -> SharedWeights | None:
+    """Put the weights of a model where other processes can map them; None where they are on a GPU.
+
+    Raises:
+        StorageError: If they cannot be written.
+    """
+    return SharedWeights(loaded.model) if loaded.device.type == "cpu" else None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import simpy
 
 from fedsim.method import events as ev
-from fedsim.method.messages import TrainRequest, UploadCut
+from fedsim.method.messages import UploadCut
 from fedsim.method.queue import LARGE_FLEET
 from fedsim.method.server import Server
 from fedsim.sim.client import Client
@@ -62,7 +62,10 @@ class Driver:
         self.stopped = self.timeline.clock.event()
         self.busy = np.zeros(self.reporter.population.num_devices, dtype=np.bool_)
         self.presence = Presence(self.timeline.clock, self.reporter.population, self.scribe)
-        self.workshop = Workshop(self.timeline, self.work, self.scribe, self.config, self.feed)
+        shares_uploads = self.links is not None and self.links.shares("upload")
+        self.workshop = Workshop(
+            self.timeline, self.work, self.scribe, self.config, self.prices, self.feed, shares_uploads
+        )
         self.rules = self._rules()
 
     async def run(self) -> str:
@@ -214,7 +217,7 @@ class Driver:
 
     def _begin_training(self, trip: Trip, now_s: float) -> None:
         self.scribe.training_started(now_s, trip)
-        self.workshop.begin(TrainRequest(trip.assignment, trip.plan))
+        self.workshop.begin(trip)
 
     def squeezed(self, trip: Trip) -> None:
         """A client has too little memory to train its plan; its steps begin again with a smaller one."""
@@ -226,7 +229,7 @@ class Driver:
     def trained(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """The local steps are done."""
         self.scribe.trained(now_s, trip, duration_s)
-        self.workshop.finish(trip.assignment.id)
+        self.workshop.finish(trip)
 
     def uploaded(self, trip: Trip, now_s: float, duration_s: float) -> None:
         """An update reached the server."""

@@ -240,6 +240,10 @@ class SharedLinks:
         """Groups of transfers by direction and cell; cell -1 where a common link joins all."""
         return self._groups
 
+    def shares(self, direction: Direction) -> bool:
+        """Whether a transfer in this direction may be slowed down by others."""
+        return direction in self._capacity
+
     def join(self, device: int, direction: Direction, link: Link) -> Flow | None:
         """Begin a transfer of a device; None if it shares nothing in this direction."""
         capacity = self._capacity.get(direction)

@@ -16,8 +16,11 @@ from fedsim.method.messages import Evaluation, TrainingFailure, TrainRequest, Up
 from fedsim.sim.counted import as_counted
 from fedsim.sim.driver_config import DriverConfig, RealWork
 from fedsim.sim.executor import Combined
+from fedsim.sim.foresight import surely_arrives
 from fedsim.sim.recording import Scribe
 from fedsim.sim.timeline import Timeline, Work
+from fedsim.sim.trip import Trip
+from fedsim.world.cost import Prices
 
 Results = Sequence[Update | TrainingFailure]
 Process = Generator[simpy.Event, Any, None]
@@ -32,28 +35,32 @@ class Workshop:
         work: Who trains, combines and measures.
         scribe: Writes the record.
         config: When work is done.
+        prices: What a plan costs.
         feed: Tells the server.
+        shares_uploads: Whether others may slow an upload down, so that its end cannot be foreseen.
     """
 
     timeline: Timeline
     work: RealWork
     scribe: Scribe
     config: DriverConfig
+    prices: Prices
     feed: Callable[[ev.Event], None]
+    shares_uploads: bool
     _requests: dict[int, TrainRequest] = field(default_factory=dict)
     _eager: dict[int, Work[Results]] = field(default_factory=dict)
     _aside: Work[Evaluation] | None = None
 
-    def begin(self, request: TrainRequest) -> None:
+    def begin(self, trip: Trip) -> None:
         """Take note of what a client begins to train; it may begin again with a smaller plan."""
-        self._requests[request.assignment.id] = request
+        self._requests[trip.assignment.id] = TrainRequest(trip.assignment, trip.plan)
         if self.config.on_memory_drop == "drop":
-            self._train_eagerly(request)
+            self._prefetch(trip, is_trained=False)
 
-    def finish(self, assignment: int) -> None:
+    def finish(self, trip: Trip) -> None:
         """Take note that a client has trained: only now is its plan final where memory may fall."""
         if self.config.on_memory_drop == "shrink":
-            self._train_eagerly(self._requests[assignment])
+            self._prefetch(trip, is_trained=True)
 
     def forget(self, assignment: int) -> None:
         """Let go of an assignment that has ended."""
@@ -65,10 +72,18 @@ class Workshop:
         if self._aside is not None:
             self.scribe.fill_place(self._aside.result())
 
-    def _train_eagerly(self, request: TrainRequest) -> None:
-        if not self.config.deferred:
-            work = self.timeline.start(self.work.executor.train([request]))
-            self._eager[request.assignment.id] = work
+    def _prefetch(self, trip: Trip, *, is_trained: bool) -> None:
+        """Train before anybody asks for it, as far as the configuration goes."""
+        ahead = self.config.prefetch
+        if ahead == "speculative" or (
+            ahead == "certain" and self._surely_arrives(trip, is_trained=is_trained)
+        ):
+            number = trip.assignment.id
+            self._eager[number] = self.timeline.start(self.work.executor.train([self._requests[number]]))
+
+    def _surely_arrives(self, trip: Trip, *, is_trained: bool) -> bool:
+        now_s = self.timeline.now_s
+        return not self.shares_uploads and surely_arrives(trip, self.prices, now_s, is_trained=is_trained)
 
     # --- combining --------------------------------------------------------------------------------------
 

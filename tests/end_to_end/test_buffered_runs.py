@@ -66,15 +66,15 @@ def test_workers_give_the_same_record(inline, tmp_path, workers):
 
 
 def test_training_everything_at_once_gives_the_same_record(inline, tmp_path):
-    eager = play(tmp_path / "eager", SHORT, training__deferred="false")
+    eager = play(tmp_path / "eager", SHORT, executor__prefetch="speculative")
     assert eager.record_hash == inline.record_hash
 
 
 @pytest.mark.slow
 def test_oort_learns_from_losses_and_still_gives_one_record(tmp_path):
     first, again = (
-        play(tmp_path / name, SHORT, server__select="oort", training__deferred=deferred)
-        for name, deferred in (("lazy", "true"), ("eager", "false"))
+        play(tmp_path / name, SHORT, server__select="oort", executor__prefetch=prefetch)
+        for name, prefetch in (("lazy", "none"), ("eager", "speculative"))
     )
     assert first.record_hash == again.record_hash
 

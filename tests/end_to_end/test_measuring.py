@@ -25,7 +25,7 @@ def runs(tmp_path_factory):
     chosen = {
         "plain": SMALL,
         "measured": SMALL | DRIFT,
-        "eager": SMALL | DRIFT | {"training.deferred": "false"},
+        "eager": SMALL | DRIFT | {"executor.prefetch": "speculative"},
     }
     return {
         name: fedsim.run(fedsim.load_scenario(SCENARIO, values), folder / name).directory

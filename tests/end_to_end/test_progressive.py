@@ -64,7 +64,7 @@ def test_the_record_is_sound(inline):
 @pytest.mark.slow
 def test_workers_and_eager_training_give_the_same_record(inline, tmp_path):
     spread = play(
-        tmp_path / "spread", executor__kind="workers", executor__workers="2", training__deferred="false"
+        tmp_path / "spread", executor__kind="workers", executor__workers="2", executor__prefetch="speculative"
     )
     assert spread.record_hash == inline.record_hash
     ours = (spread.directory / "adapter" / "adapter_model.safetensors").read_bytes()

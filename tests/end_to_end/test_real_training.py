@@ -70,9 +70,22 @@ def test_workers_give_the_same_record(inline, tmp_path, workers):
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-def test_training_everything_at_once_gives_the_same_record(inline, tmp_path):
-    eager = short_run(tmp_path / "eager", training__deferred="false")
-    assert eager.record_hash == inline.record_hash
+@pytest.mark.slow
+def test_actors_of_ray_give_the_same_record(inline, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'fedsim-lora[ray]'")
+    spread = short_run(tmp_path / "spread", executor__kind="ray", executor__workers="2")
+    assert spread.record_hash == inline.record_hash
+    ours = (spread.directory / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("prefetch", ["certain", "speculative"])
+def test_training_ahead_gives_the_same_record(inline, tmp_path, prefetch):
+    ahead = short_run(tmp_path / "ahead", executor__prefetch=prefetch)
+    assert ahead.record_hash == inline.record_hash
+    assert inline.steps["wasted"] == 0
+    assert ahead.steps["asked"] > inline.steps["asked"]
+    assert ahead.steps["asked"] - ahead.steps["wasted"] == inline.steps["asked"]
 
 
 def test_another_seed_gives_another_record(inline, tmp_path):

@@ -21,7 +21,7 @@ from tests import kills
 
 VARIANTS = {
     "rounds": {},
-    "eager": {"training.deferred": "false"},
+    "eager": {"executor.prefetch": "speculative"},
     "buffered": {
         "server.pacing": "buffered",
         "server.cohort": "null",

@@ -89,7 +89,7 @@ class Lines:
 
 
 def simulate(
-    folder, *, jitter, pause, surplus, deferred, deadline_s, seed, way="plain", state=None, shared=None
+    folder, *, jitter, pause, surplus, prefetch, deadline_s, seed, way="plain", state=None, shared=None
 ):
     of_server, of_driver = WAYS[way]
     population = load_population(
@@ -132,7 +132,7 @@ def simulate(
             StubEvaluator(),
         ),
         scribe=Scribe([lines]),
-        config=DriverConfig("pause" if pause else "drop", 3.0, 3000.0, deferred, **of_driver),
+        config=DriverConfig("pause" if pause else "drop", 3.0, 3000.0, prefetch, **of_driver),
         links=shared and SharedLinks(timeline.clock, shared, [k % 2 for k in range(population.num_devices)]),
     )
     asyncio.run(driver.run())
@@ -147,6 +147,7 @@ def simulate(
     seed=st.integers(0, 3),
     way=st.sampled_from(sorted(WAYS)),
     dips=DIPS,
+    prefetch=st.sampled_from(["certain", "speculative"]),
 )
 @example(  # a re-plan that asks for no more than the bytes that are there
     world=[([(0, 138)], [2e-05, 2e-05, 0.0005], 250)],
@@ -156,10 +157,11 @@ def simulate(
     seed=0,
     way="plain",
     dips=[],
+    prefetch="speculative",
 )
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_world_keeps_its_books_whatever_the_machine_does(
-    world, pause, surplus, deadline_s, seed, way, dips
+    world, pause, surplus, deadline_s, seed, way, dips, prefetch
 ):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -167,8 +169,8 @@ def test_any_world_keeps_its_books_whatever_the_machine_does(
         state = folder / "state.csv" if dips else None
         rules = {"pause": pause, "surplus": surplus, "deadline_s": deadline_s, "seed": seed}
         rules |= {"way": way, "state": state}
-        lines, population = simulate(folder, jitter=0, deferred=True, **rules)
-        jittery, _ = simulate(folder, jitter=7, deferred=False, **rules)
+        lines, population = simulate(folder, jitter=0, prefetch="none", **rules)
+        jittery, _ = simulate(folder, jitter=7, prefetch=prefetch, **rules)
     assert jittery.events == lines.events
     events = lines.events
     audit.check_order(events)
@@ -233,8 +235,8 @@ def test_shared_links_keep_the_books_too(world, pause, surplus, deadline_s, cell
         write_world(folder, world)
         rules = {"pause": pause, "surplus": surplus, "deadline_s": deadline_s, "seed": 0, "way": way}
         both = {"download": shared, "upload": shared}
-        lines, population = simulate(folder, jitter=0, deferred=True, shared=both, **rules)
-        again, _ = simulate(folder, jitter=7, deferred=False, shared=both, **rules)
+        lines, population = simulate(folder, jitter=0, prefetch="none", shared=both, **rules)
+        again, _ = simulate(folder, jitter=7, prefetch="speculative", shared=both, **rules)
     assert again.events == lines.events
     audit.check_order(lines.events)
     audit.check_outcomes(lines.events)

@@ -12,8 +12,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-# For clusters, GPUs and other people's dashboards; nobody pins what the checks do not install.
-UNPINNED = {"ray", "bitsandbytes", "tensorboard", "mlflow", "wandb", "lm-eval"}
+# For GPUs and other people's dashboards; nobody pins what the checks do not install.
+UNPINNED = {"bitsandbytes", "tensorboard", "mlflow", "wandb", "lm-eval"}
 # Only some builds of torch need these, each in versions of its own.
 OF_GPU_BUILDS = ("cuda-", "nvidia-", "triton")
 

@@ -81,21 +81,43 @@ def serve_group(
     Returns:
         Answers in the order of the requests.
     """
-    answers: dict[int, Answer] = {}
+    outcomes = outcomes_of(requests, train, store, dtype)
+    return conclude(requests, outcomes, task=task, dtype=dtype, on_answer=on_answer)
+
+
+def outcomes_of(
+    requests: Sequence[TrainRequest],
+    train: Callable[[list[Job]], Sequence[Outcome]],
+    store: VersionStore,
+    dtype: WireDtype,
+) -> list[Outcome]:
+    """Train the clients of one group from what they receive. See `serve_group`."""
+    outcomes: dict[int, Outcome] = {}
     jobs: dict[int, Job] = {}
     for position, request in enumerate(requests):
         try:
             payload = received(store, request, dtype)
             jobs[position] = Job(request.assignment.client, payload, local_run(request))
         except TrainingError as error:
-            answers[position] = failure(request, str(error))
-    for position, outcome in zip(jobs, train(list(jobs.values())) if jobs else [], strict=True):
-        answers[position] = _answer(requests[position], outcome, task, dtype)
-    for position, request in enumerate(requests):
-        answer = answers[position]
+            outcomes[position] = str(error)
+    outcomes |= zip(jobs, train(list(jobs.values())) if jobs else [], strict=True)
+    return [outcomes[position] for position in range(len(requests))]
+
+
+def conclude(
+    requests: Sequence[TrainRequest],
+    outcomes: Sequence[Outcome],
+    *,
+    task: Task,
+    dtype: WireDtype,
+    on_answer: OnAnswer,
+) -> list[Answer]:
+    """Turn what was trained into answers. See `serve_group`."""
+    answers = [_answer(*pair, task, dtype) for pair in zip(requests, outcomes, strict=True)]
+    for request, answer in zip(requests, answers, strict=True):
         if isinstance(answer, Update):
             on_answer(request, answer)
-    return [answers[position] for position in range(len(requests))]
+    return answers
 
 
 def _answer(request: TrainRequest, outcome: Outcome, task: Task, dtype: WireDtype) -> Answer:

@@ -28,6 +28,7 @@ class InlineExecutor:
         self._trainer = trainer
         self._task = task
         self._settings = settings
+        self._turn = asyncio.Lock()
         self.on_answer: OnAnswer = no_one_waits
 
     async def train(self, requests: Sequence[TrainRequest]) -> list[Answer]:
@@ -35,10 +36,11 @@ class InlineExecutor:
         answers: dict[int, Answer] = {}
         for group in groups(requests, self._settings.batch_clients):
             asked = [requests[position] for position in group]
-            if self._settings.batch_clients == 1:
-                answers[group[0]] = await asyncio.to_thread(self._train, asked[0])
-            else:
-                answers |= zip(group, await asyncio.to_thread(self._train_group, asked), strict=True)
+            async with self._turn:
+                if self._settings.batch_clients == 1:
+                    answers[group[0]] = await asyncio.to_thread(self._train, asked[0])
+                else:
+                    answers |= zip(group, await asyncio.to_thread(self._train_group, asked), strict=True)
         return [answers[position] for position in range(len(requests))]
 
     async def close(self) -> None:

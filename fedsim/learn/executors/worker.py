@@ -11,6 +11,7 @@ from fedsim.learn.data import Task
 from fedsim.learn.executors.frames import Frames, pack_failure, pack_trained, unpack_request
 from fedsim.learn.model import DEFAULT_OPTIONS, ModelOptions, load_model
 from fedsim.learn.peft_bridge import AdapterSlot
+from fedsim.learn.shared_weights import SharedWeights
 from fedsim.learn.train import Job, TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 
@@ -28,6 +29,7 @@ class WorkerSetup:
         task: Shards are made in the worker, so that only adapters travel.
         settings: What is the same for every assignment.
         options: How the base is held.
+        weights: The base, where another process has loaded it into main memory; else the worker loads it.
     """
 
     source: str
@@ -36,13 +38,14 @@ class WorkerSetup:
     task: Task
     settings: TrainingSettings
     options: ModelOptions = DEFAULT_OPTIONS
+    weights: SharedWeights | None = None
 
 
 def serve(connection: Connection, setup: WorkerSetup) -> None:
     """Train requests until the other end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(1)
-    loaded = load_model(setup.source, setup.device, setup.options)
+    loaded = load_model(setup.source, setup.device, setup.options, setup.weights)
     trainer = ClientTrainer(loaded, AdapterSlot(loaded.model, setup.layers), setup.task, setup.settings)
     try:
         connection.send_bytes(READY)

@@ -6,7 +6,6 @@ clients does not matter for the result, so a free process takes the next one.
 
 import asyncio
 import multiprocessing
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
@@ -19,8 +18,8 @@ from fedsim.learn.cohort import Outcome
 from fedsim.learn.executors import worker
 from fedsim.learn.executors.exchange import Answer, OnAnswer, no_one_waits, serve_group
 from fedsim.learn.executors.frames import Frames, pack_request, unpack_answer
+from fedsim.learn.executors.pool import Pool
 from fedsim.learn.executors.worker import READY, WorkerSetup, serve
-from fedsim.learn.groups import groups
 from fedsim.learn.model import IMPORTED_LATE
 from fedsim.learn.versions import VersionStore
 from fedsim.method.messages import TrainRequest
@@ -56,7 +55,7 @@ class WorkerExecutor:
             replace(setup, device=placed(setup.device, index, num_gpus)) for index in range(num_workers)
         ]
         self._workers = [_Worker(self._context, own) for own in self._setups]
-        self._turn = asyncio.Lock()
+        self._pool = Pool(num_workers, setup.settings.batch_clients, self._train, self._kill)
         self._is_closed = False
         self._replacing = Lock()
         self.on_answer: OnAnswer = no_one_waits
@@ -75,36 +74,12 @@ class WorkerExecutor:
         """
         if self._is_closed:
             raise TrainingError("the workers are closed; make a new executor")
-        waiting = deque(groups(requests, self._setup.settings.batch_clients))
-        answers: dict[int, Answer] = {}
-        async with self._turn:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for index in range(len(self._workers)):
-                        group.create_task(self._serve(index, requests, waiting, answers))
-            except BaseExceptionGroup as group:
-                self._kill()
-                raise group.exceptions[0] from None  # one reason is enough to end, and says what to do
-            except BaseException:
-                self._kill()
-                raise
-        return [answers[index] for index in range(len(requests))]
+        return await self._pool.train(requests)
 
     async def close(self) -> None:
         """End all processes."""
         await asyncio.to_thread(self._kill)
-
-    async def _serve(
-        self,
-        index: int,
-        requests: Sequence[TrainRequest],
-        waiting: deque[list[int]],
-        answers: dict[int, Answer],
-    ) -> None:
-        while waiting:
-            group = waiting.popleft()
-            served = await asyncio.to_thread(self._train, index, [requests[position] for position in group])
-            answers.update(zip(group, served, strict=True))
+        self._pool.close()
 
     def _train(self, index: int, requests: Sequence[TrainRequest]) -> list[Answer]:
         return serve_group(

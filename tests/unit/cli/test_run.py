@@ -33,6 +33,7 @@ def result(**changes):
         "virtual_s": 3_661.0,
         "wall_s": 12.4,
         "privacy": None,
+        "steps": None,
         "report": None,
     }
     return SimpleNamespace(**{**values, **changes})
@@ -176,3 +177,12 @@ def test_who_is_stopped_is_told_how_to_go_on(calls, monkeypatch, capsys, error, 
     monkeypatch.setattr(sys.modules["fedsim.experiment.run"], "run", run)
     assert ended("run", "x.yaml", "--quiet") == code
     assert "to go on: fedsim run --resume 'runs/x y'" in capsys.readouterr().err
+
+
+def test_the_end_of_a_run_tells_wasted_steps_where_there_are_any():
+    def line(steps):
+        return next(text for text in closing_lines(result(steps=steps)) if "local steps" in text)
+
+    assert line({"asked": 1_200, "wasted": 0}).endswith("local steps  1,200")
+    assert line({"asked": 1_200, "wasted": 60}).endswith("1,200, 60 of them wasted")
+    assert not any("local steps" in text for text in closing_lines(result()))

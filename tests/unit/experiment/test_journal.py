@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save
 
 from fedsim.errors import InputError, StorageError
-from fedsim.experiment.freeze import freeze, thaw
 from fedsim.experiment.journal import Journal
 from fedsim.experiment.journal_index import read_index
+from fedsim.learn.freeze import freeze, thaw
 from fedsim.lora.basis import compact_svd
 from fedsim.lora.factors import Factors
 from fedsim.method.bundle import Combined, Measurements

@@ -1,7 +1,8 @@
 """How does a value of the method become bytes, and back, bit for bit? A safetensors file with JSON in it.
 
 Only plain data, arrays, tensors and fedsim's own frozen values pass. A file can name a dataclass of
-`fedsim.method`, `fedsim.lora` or `fedsim.world`, and nothing else: reading one runs no code of its own.
+`fedsim.method`, `fedsim.lora`, `fedsim.world` or `fedsim.learn`, and nothing else: reading one runs no code
+of its own.
 """
 
 import json
@@ -17,7 +18,7 @@ from safetensors.torch import load, save
 
 from fedsim.errors import InputError
 
-_HOMES = ("fedsim.method.", "fedsim.lora.", "fedsim.world.")
+_HOMES = ("fedsim.method.", "fedsim.lora.", "fedsim.world.", "fedsim.learn.")
 _TREE = "tree"
 _LENGTH_BYTES = 8  # safetensors: length of the header, little-endian, then the header as JSON
 Tensors = dict[str, torch.Tensor]

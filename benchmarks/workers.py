@@ -1,0 +1,115 @@
+"""What does a second worker bring? The same training by one worker and by two, one thread each, in turn.
+
+Process start, model load and evaluation are left out: the clock runs while requests are trained, through the
+executor of a run, payloads and answers included. A share of the work that only one core could do shows here.
+
+python -m benchmarks.workers [--pairs N] [--clients N] [--steps N]
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import hashlib
+import json
+import statistics
+import time
+from pathlib import Path
+
+from fedsim.experiment.build import build
+from fedsim.experiment.scenario import load_scenario
+from fedsim.learn.freeze import freeze
+from fedsim.method.messages import Assignment, RankPlan, TrainRequest
+
+SCENARIO = Path(__file__).parents[1] / "scenarios" / "skewed_edge.yaml"
+AIM = 1.8
+
+
+def requests(num_layers: int, clients: int, steps: int) -> list[TrainRequest]:
+    """Clients of three kinds of plans, as a skewed fleet has."""
+    found = []
+    for client in range(clients):
+        trained, total = ((2, 8), (4, 16), (8, 32))[client % 3]
+        plan = RankPlan((total,) * num_layers, (trained,) * num_layers)
+        assignment = Assignment(
+            id=client,
+            client=client,
+            version=0,
+            offered=plan,
+            steps=steps,
+            seed=client,
+            gate=1.0,
+            learning_rate=1e-2,
+            dispatched_at_s=0.0,
+            deadline_at_s=float("inf"),
+        )
+        found.append(TrainRequest(assignment, plan))
+    return found
+
+
+@dataclasses.dataclass
+class Crew:
+    """An executor that is warm."""
+
+    experiment: object
+    asked: list[TrainRequest]
+
+    async def timed(self) -> tuple[float, str]:
+        began = time.perf_counter()
+        answers = await self.experiment.engine.trainer.train(self.asked)
+        elapsed = time.perf_counter() - began
+        digest = hashlib.sha256()
+        for answer in answers:
+            digest.update(freeze(answer))
+        return elapsed, digest.hexdigest()
+
+
+async def crew(kind: str, workers: int, options: argparse.Namespace) -> Crew:
+    changes = {"executor.kind": kind, "executor.workers": str(workers)}
+    experiment = await asyncio.to_thread(build, load_scenario(SCENARIO, changes))
+    made = Crew(experiment, requests(len(experiment.shape.layers), options.clients, options.steps))
+    await experiment.engine.trainer.train(requests(len(experiment.shape.layers), 2 * workers, 1))
+    return made
+
+
+async def measure(options: argparse.Namespace) -> None:
+    one, two = await crew("workers", 1, options), await crew("workers", 2, options)
+    inline = await crew("inline", 1, options)
+    ratios, hashes = [], set()
+    try:
+        for _ in range(options.pairs):
+            (alone, first), (both, second) = await one.timed(), await two.timed()
+            hashes |= {first, second}
+            ratios.append(alone / both)
+            print(f"one worker {alone:.2f} s, two {both:.2f} s: {alone / both:.2f} x", flush=True)
+        hashes.add((await inline.timed())[1])
+    finally:
+        for made in (one, two, inline):
+            await made.experiment.close()
+    assert len(hashes) == 1, "answers depend on the number of workers"
+    ratio = statistics.median(ratios)
+    print(f"two workers over one: {ratio:.2f} x (aim {AIM}), answers identical, and those of inline too")
+    print(
+        json.dumps(
+            {
+                "figure": "workers",
+                "ratio": ratio,
+                "ratios": ratios,
+                "aim": AIM,
+                "pairs": options.pairs,
+                "clients": options.clients,
+                "steps": options.steps,
+            }
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10)
+    asyncio.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
