@@ -7,7 +7,7 @@ from unittest import mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedsim.sim import server
+from fedsim.sim import workshop
 from fedsim.sim.foresight import surely_arrives
 from tests import audit
 from tests.property.test_simulation_laws import DIPS, WAYS, WORLDS, simulate, write_world
@@ -31,7 +31,7 @@ def test_the_certain_arrives_unless_it_is_recalled(world, pause, surplus, deadli
         foreseen[trip.assignment.id] = sure
         return sure
 
-    with tempfile.TemporaryDirectory() as name, mock.patch.object(server, "surely_arrives", note):
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(workshop, "surely_arrives", note):
         folder = Path(name)
         write_world(folder, world, dips)
         state = folder / "state.csv" if dips else None
