@@ -46,6 +46,15 @@ def requests(num_layers: int, clients: int, steps: int) -> list[TrainRequest]:
     return found
 
 
+def digest(answers) -> str:
+    """Hash every bit that was learned, layer by layer."""
+    found = hashlib.sha256()
+    for answer in answers:
+        layers = sorted(answer.change.items())
+        found.update(freeze([answer.assignment, answer.loss, [[name, pair] for name, pair in layers]]))
+    return found.hexdigest()
+
+
 @dataclasses.dataclass
 class Crew:
     """An executor that is warm."""
@@ -57,10 +66,7 @@ class Crew:
         began = time.perf_counter()
         answers = await self.experiment.engine.trainer.train(self.asked)
         elapsed = time.perf_counter() - began
-        digest = hashlib.sha256()
-        for answer in answers:
-            digest.update(freeze(answer))
-        return elapsed, digest.hexdigest()
+        return elapsed, digest(answers)
 
 
 async def crew(kind: str, workers: int, options: argparse.Namespace) -> Crew:
@@ -106,7 +112,7 @@ async def measure(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
     asyncio.run(measure(parser.parse_args()))
 
