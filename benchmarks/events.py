@@ -5,6 +5,9 @@ python -m benchmarks.events [--populations 10000,100000,1000000] [--assignments 
 The stub executor under buffered pacing: `scenarios/million_phones.yaml` at several sizes of its fleet,
 stopped after so many assignments. Building the fleet is not counted. Each size runs in a process of its own,
 since a peak of memory never falls again. Lines are counted; with `--record` the scenario's record is written.
+
+Machines differ by more than programs do, so each run is also compared with SimPy itself: a process that waits
+for three timeouts, which is what an assignment would be if nothing were decided, priced, drawn or recorded.
 """
 
 import argparse
@@ -19,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import simpy
+
 from fedsim.experiment.build import build
 from fedsim.experiment.record import Recorder, Tally
 from fedsim.experiment.run import simulate
@@ -26,6 +31,25 @@ from fedsim.experiment.scenario import load_scenario
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "million_phones.yaml"
 AIM_PER_S, AIM_RSS_BYTES, AIM_SPREAD = 10_000, 2e9, 0.10
+
+
+def bare_us(processes: int = 40_000, at_work: int = 400) -> float:
+    """Return the processor time of a SimPy process with three timeouts, in microseconds."""
+
+    def assignment(env: simpy.Environment, k: int):
+        for phase in range(3):
+            yield env.timeout(1.0 + (k * 7919 + phase * 104_729) % 1009 / 1009)
+
+    def source(env: simpy.Environment):
+        for k in range(processes):
+            env.process(assignment(env, k))
+            yield env.timeout(4.5 / at_work)
+
+    env = simpy.Environment()
+    env.process(source(env))
+    began = time.process_time()
+    env.run()
+    return 1e6 * (time.process_time() - began) / processes
 
 
 def one(population: int, assignments: int, *, record: bool, overrides: dict[str, str]) -> dict:
@@ -39,12 +63,14 @@ def one(population: int, assignments: int, *, record: bool, overrides: dict[str,
     made = build(scenario)
     built_s = time.perf_counter() - began
     gc.collect()
+    bare = [bare_us()]
     with tempfile.TemporaryDirectory() as directory:
         watcher = Recorder(Path(directory), made.figures, lines=scenario.record.lines) if record else Tally()
         began, cpu_began = time.perf_counter(), time.process_time()
         _, virtual_s = asyncio.run(simulate(made, [watcher]))
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
         tally = watcher.tally if isinstance(watcher, Recorder) else watcher
+    bare.append(bare_us())
     done = tally.events["dispatched"]
     return {
         "population": population,
@@ -56,6 +82,7 @@ def one(population: int, assignments: int, *, record: bool, overrides: dict[str,
         "wall_s": wall_s,
         "cpu_s": cpu_s,
         "us_per_assignment": 1e6 * cpu_s / done,
+        "over_bare_simpy": 1e6 * cpu_s / done / statistics.fmean(bare),
         "per_s": done / cpu_s,
         "per_s_wall": done / wall_s,
         "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -88,16 +115,17 @@ def main() -> None:
         return
     sizes = [int(size) for size in options.populations.split(",")]
     rows = [in_a_process(size, options) for _ in range(options.repeats) for size in sizes]
-    print("  devices  assignments  per cpu-s  us each  wall s  peak MB  build s")
+    print("  devices  assignments  per cpu-s  us each  x SimPy  wall s  peak MB  build s")
     medians = []
     for size in sizes:
         own = [row for row in rows if row["population"] == size]
         each = statistics.median(row["us_per_assignment"] for row in own)
         medians.append(each)
         peak = max(row["rss_bytes"] for row in own)
+        over = statistics.median(row["over_bare_simpy"] for row in own)
         wall = statistics.median(row["wall_s"] for row in own)
         print(
-            f"{size:>9}{own[0]['assignments']:>13}{1e6 / each:>11.0f}{each:>9.1f}{wall:>8.1f}"
+            f"{size:>9}{own[0]['assignments']:>13}{1e6 / each:>11.0f}{each:>9.1f}{over:>9.1f}{wall:>8.1f}"
             f"{peak / 1e6:>9.0f}{own[0]['build_s']:>9.1f}"
         )
     spread = max(medians) / min(medians) - 1.0
