@@ -116,9 +116,9 @@ def test_a_number_that_is_none_is_refused(value):
 
 
 @pytest.mark.parametrize("value", ["2", "auto"])
-def test_eager_training_knows_no_groups_and_is_refused(value):
-    with pytest.raises(ScenarioError, match=r"executor\.batch_clients: needs training\.deferred: true"):
-        scenario(**{"executor.batch_clients": value, "training.deferred": "false"})
+def test_training_ahead_knows_no_groups_and_is_refused(value):
+    with pytest.raises(ScenarioError, match=r"executor\.batch_clients: needs executor\.prefetch: none"):
+        scenario(**{"executor.batch_clients": value, "executor.prefetch": "speculative"})
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ def test_workers_give_the_same_record(inline, tmp_path, workers):
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_training_everything_at_once_gives_the_same_record(inline, tmp_path):
     eager = play(tmp_path / "eager", SHORT, executor__prefetch="speculative")
     assert eager.record_hash == inline.record_hash
@@ -106,7 +107,7 @@ def test_the_record_keeps_its_books(tmp_path, pacing):
     assert sum(part["devices"] for part in summary["fairness"]["by_class"].values()) == 200
 
 
-@pytest.mark.parametrize("updates", [1_500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("updates", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_two_long_runs_give_one_record(tmp_path, updates):
     changes = LONG | {"stop.rounds": str(updates // 50)}
     first, again = (play(tmp_path / name, changes) for name in ("first", "again"))

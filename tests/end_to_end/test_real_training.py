@@ -62,7 +62,7 @@ def test_repeating_gives_the_same_record(inline, tmp_path):
     assert (again.directory / "events.jsonl").read_bytes() == (inline.directory / "events.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_workers_give_the_same_record(inline, tmp_path, workers):
     spread = short_run(tmp_path / "spread", executor__kind="workers", executor__workers=workers)
     assert spread.record_hash == inline.record_hash
@@ -79,7 +79,7 @@ def test_actors_of_ray_give_the_same_record(inline, tmp_path):
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("prefetch", ["certain", "speculative"])
+@pytest.mark.parametrize("prefetch", ["certain", pytest.param("speculative", marks=pytest.mark.slow)])
 def test_training_ahead_gives_the_same_record(inline, tmp_path, prefetch):
     ahead = short_run(tmp_path / "ahead", executor__prefetch=prefetch)
     assert ahead.record_hash == inline.record_hash

@@ -222,6 +222,7 @@ def test_the_number_of_workers_may_change(whole, tmp_path):
     assert kills.fingerprint(directory) == kills.fingerprint(whole("rounds"))
 
 
+@pytest.mark.slow
 def test_a_run_may_be_resumed_from_another_place(whole, tmp_path):
     crashed(tmp_path / "run", 50)
     (tmp_path / "run").rename(tmp_path / "moved")
@@ -295,6 +296,7 @@ def failing(monkeypatch, number, times):
     monkeypatch.setattr(ClientTrainer, "train", train)
 
 
+@pytest.mark.slow
 def test_a_client_error_may_be_dropped_retried_or_end_the_run(whole, tmp_path, monkeypatch):
     failing(monkeypatch, 1, 1)
     dropped = fedsim.run(scenario(), tmp_path / "drop")
@@ -312,6 +314,7 @@ def test_a_client_error_may_be_dropped_retried_or_end_the_run(whole, tmp_path, m
     assert kills.fingerprint(tmp_path / "fail") == kills.fingerprint(whole("rounds"))
 
 
+@pytest.mark.slow
 def test_a_failure_that_was_dropped_stays_dropped(tmp_path, monkeypatch):
     failing(monkeypatch, 1, 1)
     whole_run = fedsim.run(scenario(), tmp_path / "whole")
