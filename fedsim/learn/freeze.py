@@ -98,7 +98,10 @@ def _freeze_dataclass(value: Any, tensors: Tensors) -> Any:
     _class(name)
     return {
         "is": name,
-        "fields": {field.name: _freeze(getattr(value, field.name), tensors) for field in fields(value)},
+        # The rest follows from these.
+        "fields": {
+            field.name: _freeze(getattr(value, field.name), tensors) for field in fields(value) if field.init
+        },
     }
 
 

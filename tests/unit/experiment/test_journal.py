@@ -14,6 +14,7 @@ from fedsim.learn.freeze import freeze, thaw
 from fedsim.lora.basis import compact_svd
 from fedsim.lora.factors import Factors
 from fedsim.method.bundle import Combined, Measurements
+from fedsim.method.messages import RankPlan
 from tests import cohorts
 
 
@@ -49,6 +50,13 @@ def test_a_value_comes_back_bit_for_bit():
     assert (again.failed, again.pruned, again.measured) == (value.failed, value.pruned, value.measured)
     assert again.spectrum["a"].tobytes() == value.spectrum["a"].tobytes()
     assert again.spectrum["b"].shape == (0,)
+
+
+def test_what_follows_from_the_rest_is_not_kept():
+    plan = RankPlan((3, 2), (1, 0), (0, 4))
+    again = thaw(freeze(plan))
+    assert again == plan
+    assert hash(again) == hash(plan)
 
 
 def test_tensors_keep_their_layout():
