@@ -42,8 +42,8 @@ class Cluster:
     num_gpus: float = 0.0
 
 
-def need_ray() -> None:
-    """Refuse to go on without Ray.
+def need_ray() -> Any:
+    """Return the module of Ray, which is an optional package.
 
     Raises:
         MissingExtraError: If it is not installed.
@@ -52,6 +52,9 @@ def need_ray() -> None:
         raise MissingExtraError(
             "executor ray needs the package ray; install it with: pip install 'fedsim-lora[ray]'"
         )
+    import ray  # noqa: PLC0415 - an optional package, and it takes a second
+
+    return ray
 
 
 class RayExecutor:
@@ -69,12 +72,12 @@ class RayExecutor:
     """
 
     def __init__(self, store: VersionStore, setup: ActorSetup, cluster: Cluster, num_actors: int) -> None:
-        need_ray()
+        self._ray = need_ray()
         self._store = store
         self._task, self._settings = setup.worker.task, setup.worker.settings
         self._setup = _placed(setup, cluster)
         self._cluster = cluster
-        self._is_ours = _connect(cluster, num_actors)
+        self._is_ours = _connect(self._ray, cluster, num_actors)
         self._actors = [self._actor() for _ in range(num_actors)]
         self._versions: dict[int, Any] = {}
         self._pool = Pool(num_actors, self._settings.batch_clients, self._train, self._kill)
@@ -103,9 +106,7 @@ class RayExecutor:
         await asyncio.to_thread(self._kill)
         self._pool.close()
         if self._is_ours:
-            import ray  # noqa: PLC0415 - an optional package
-
-            await asyncio.to_thread(ray.shutdown)
+            await asyncio.to_thread(self._ray.shutdown)
 
     def _train(self, index: int, requests: Sequence[TrainRequest]) -> list[Answer]:
         outcomes = self._ask(index, requests)
@@ -119,28 +120,24 @@ class RayExecutor:
 
     def _ask(self, index: int, requests: Sequence[TrainRequest]) -> list[Outcome]:
         """Send a group to an actor; replace it and try once more if it dies."""
-        from ray.exceptions import RayActorError  # noqa: PLC0415 - an optional package
-
         wanted = {request.assignment.version for request in requests}
         group = [freeze(request) for request in requests]
         for _ in range(_ATTEMPTS):
             try:
                 answers = self._actors[index].ask(self._held(wanted), wanted, group)
                 return [unpack_answer(frames) for frames in answers]
-            except RayActorError:
+            except self._ray.exceptions.RayActorError:
                 self._replace(index)
         return [f"the actor of Ray died {_ATTEMPTS} times on this request"] * len(requests)
 
     def _held(self, wanted: set[int]) -> dict[int, Any]:
         """Return the versions in Ray's object store: with those that are wanted, without any that is over."""
-        import ray  # noqa: PLC0415 - an optional package
-
         with self._changing:
             known = {
                 number: held for number, held in self._versions.items() if number in self._store.versions
             }
             known |= {
-                number: ray.put(freeze(self._store.state(number)))
+                number: self._ray.put(freeze(self._store.state(number)))
                 for number in sorted(wanted)
                 if number not in known
             }
@@ -148,7 +145,7 @@ class RayExecutor:
             return known
 
     def _actor(self) -> "_Actor":
-        return _Actor(self._setup, self._cluster)
+        return _Actor(self._ray, self._setup, self._cluster)
 
     def _replace(self, index: int) -> None:
         with self._changing:
@@ -167,9 +164,7 @@ class RayExecutor:
 class _Actor:
     """One actor, and what it holds."""
 
-    def __init__(self, setup: ActorSetup, cluster: Cluster) -> None:
-        import ray  # noqa: PLC0415 - an optional package
-
+    def __init__(self, ray: Any, setup: ActorSetup, cluster: Cluster) -> None:
         self._ray = ray
         self._source = setup.worker.source
         made = ray.remote(num_cpus=cluster.num_cpus, num_gpus=cluster.num_gpus)(RayActor)
@@ -224,14 +219,12 @@ def _placed(setup: ActorSetup, cluster: Cluster) -> ActorSetup:
     return setup
 
 
-def _connect(cluster: Cluster, num_actors: int) -> bool:
+def _connect(ray: Any, cluster: Cluster, num_actors: int) -> bool:
     """Join a cluster or start one; returns whether it is ours to end.
 
     Raises:
         InputError: If it cannot be reached, or has no room for all actors.
     """
-    import ray  # noqa: PLC0415 - an optional package
-
     is_ours = not ray.is_initialized()
     if is_ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine unasked
