@@ -244,13 +244,8 @@ class Client:
         """First instant before the horizon at which less memory is free than the work needs."""
         if not memory_bytes:
             return _NEVER
-        memory = self.trip.device.memory
-        at_s = start_s
-        while at_s < horizon_s:
-            if memory.value(at_s) < memory_bytes:
-                return max(at_s, start_s + MIN_PHASE_S)
-            at_s = memory.next_change_s(at_s)
-        return _NEVER
+        at_s = self.trip.device.memory.falls_below_s(memory_bytes, start_s, horizon_s)
+        return max(at_s, start_s + MIN_PHASE_S)
 
     def _wait_for_return(self, departure_s: float) -> Steps:
         resumes_at_s = self.trip.device.availability.next_return_s(departure_s)

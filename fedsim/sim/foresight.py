@@ -24,19 +24,16 @@ def surely_arrives(trip: Trip, prices: Prices, now_s: float, *, is_trained: bool
     device = trip.device
     last_s = min(device.availability.next_departure_s(now_s), trip.assignment.deadline_at_s)
     trained_s = now_s if is_trained else _trained_s(trip, prices, now_s, last_s)
-    sent_s = device.uplink.transfer_end_s(trained_s, prices.bytes_up(trip.plan))
+    sent_s = device.uplink.transfer_end_s(trained_s, prices.bill(trip.plan).bytes_up)
     return math.isfinite(sent_s) and max(sent_s, trained_s + MIN_PHASE_S) <= last_s
 
 
 def _trained_s(trip: Trip, prices: Prices, now_s: float, last_s: float) -> float:
     """Return when the local steps end; infinity if that is too late, or memory falls below what they need."""
-    device, plan = trip.device, trip.plan
-    end_s = device.compute_end_s(now_s, prices.flops(plan.total, plan.trained))
+    device, bill = trip.device, prices.bill(trip.plan)
+    end_s = device.compute_end_s(now_s, bill.flops)
     if not math.isfinite(end_s) or end_s > last_s:
         return math.inf
-    needed, at_s = prices.memory_bytes(plan.total, plan.trained), now_s
-    while at_s < end_s:
-        if device.memory.value(at_s) < needed:
-            return math.inf
-        at_s = device.memory.next_change_s(at_s)
+    if device.memory.falls_below_s(bill.memory_bytes, now_s, end_s) < math.inf:
+        return math.inf
     return max(end_s, now_s + MIN_PHASE_S)

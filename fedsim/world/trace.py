@@ -209,6 +209,15 @@ class StepTrace:
             change = math.nextafter(change, math.inf)
         return change
 
+    def falls_below_s(self, level: float, start_s: float, end_s: float) -> float:
+        """Return the first instant in ``[start_s, end_s)`` with a value below this; infinity if none."""
+        at_s = start_s
+        while at_s < end_s:
+            if self.value(at_s) < level:
+                return at_s
+            at_s = self.next_change_s(at_s)
+        return math.inf
+
     def integral(self, start_s: float, end_s: float) -> float:
         """Return the integral from `start_s` to `end_s`, which is not before the start."""
         if end_s <= start_s:

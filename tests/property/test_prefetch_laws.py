@@ -5,23 +5,14 @@ from pathlib import Path
 from unittest import mock
 
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from fedsim.sim import workshop
 from fedsim.sim.foresight import surely_arrives
 from tests import audit
-from tests.property.test_simulation_laws import DIPS, WAYS, WORLDS, simulate, write_world
+from tests.property.test_simulation_laws import RUNS, simulate, write_world
 
 
-@given(
-    world=WORLDS,
-    pause=st.booleans(),
-    surplus=st.sampled_from(["recall", "finish"]),
-    deadline_s=st.sampled_from([20.0, 77.7, 400.0]),
-    seed=st.integers(0, 3),
-    way=st.sampled_from(sorted(WAYS)),
-    dips=DIPS,
-)
+@given(**RUNS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_certain_arrives_unless_it_is_recalled(world, pause, surplus, deadline_s, seed, way, dips):
     foreseen = {}

@@ -139,16 +139,18 @@ def simulate(
     return lines, population
 
 
-@given(
-    world=WORLDS,
-    pause=st.booleans(),
-    surplus=st.sampled_from(["recall", "finish"]),
-    deadline_s=st.sampled_from([20.0, 77.7, 400.0]),
-    seed=st.integers(0, 3),
-    way=st.sampled_from(sorted(WAYS)),
-    dips=DIPS,
-    prefetch=st.sampled_from(["certain", "speculative"]),
-)
+RUNS = {
+    "world": WORLDS,
+    "pause": st.booleans(),
+    "surplus": st.sampled_from(["recall", "finish"]),
+    "deadline_s": st.sampled_from([20.0, 77.7, 400.0]),
+    "seed": st.integers(0, 3),
+    "way": st.sampled_from(sorted(WAYS)),
+    "dips": DIPS,
+}
+
+
+@given(**RUNS, prefetch=st.sampled_from(["certain", "speculative"]))
 @example(  # a re-plan that asks for no more than the bytes that are there
     world=[([(0, 138)], [2e-05, 2e-05, 0.0005], 250)],
     pause=False,

@@ -80,3 +80,12 @@ def test_a_week_in_the_root_is_still_exact():
 def test_impossible_steps_are_refused(times, values, period):
     with pytest.raises(TraceError, match="expected"):
         StepTrace(np.array(times, float), np.array(values, float), period)
+
+
+def test_says_when_it_falls_below_a_level():
+    trace = StepTrace.of([(0, 5.0), (10, 3.0), (20, 8.0)], period_s=30)
+    assert trace.falls_below_s(4.0, 2.0, 30.0) == 10.0
+    assert trace.falls_below_s(4.0, 12.0, 30.0) == 12.0
+    assert trace.falls_below_s(4.0, 21.0, 40.0) == math.inf
+    assert trace.falls_below_s(4.0, 21.0, 41.0) == 40.0
+    assert trace.falls_below_s(3.0, 0.0, 1e6) == math.inf
