@@ -6,7 +6,7 @@ and when that much is done; whether the device stays that long is the client's b
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from fedsim.method.messages import Assignment, Phase, RankPlan, Stream
 from fedsim.sim.delivery import Delivery, Streamed
@@ -112,7 +112,43 @@ class Job(Protocol):
         ...
 
 
-class Downloading:
+class _Transfer:
+    """Bytes over one direction of the device's connection, alone or beside others.
+
+    Args:
+        trip: Whose.
+        direction: Which way.
+        link: The connection.
+    """
+
+    memory_bytes: ClassVar[float] = 0.0
+    __slots__ = ("direction", "flow", "link", "trip")
+
+    def __init__(self, trip: Trip, direction: Literal["download", "upload"], link: Link) -> None:
+        self.trip = trip
+        self.direction = direction
+        self.link = link
+        self.flow: Flow | None = None
+
+    def share(self, links: SharedLinks) -> Flow | None:
+        """Begin the transfer over shared links, if it passes any."""
+        self.flow = links.join(self.trip.device.index, self.direction, self.link)
+        return self.flow
+
+    def end_s(self, start_s: float, amount: float) -> float:
+        """Return when so many bytes have moved."""
+        if self.flow is None:
+            return self.link.transfer_end_s(start_s, amount)
+        return self.flow.end_s(start_s, amount)
+
+    def done(self, start_s: float, end_s: float) -> float:
+        """Return the bytes that move in between."""
+        if self.flow is None:
+            return self.link.bytes_between(start_s, end_s)
+        return self.flow.done(start_s, end_s)
+
+
+class Downloading(_Transfer):
     """Receiving the columns of a plan.
 
     Args:
@@ -121,22 +157,14 @@ class Downloading:
     """
 
     reports: ClassVar[bool] = True
-    memory_bytes: ClassVar[float] = 0.0
-    __slots__ = ("closes_at_s", "flow", "is_watched", "link", "trip")
+    __slots__ = ("closes_at_s", "is_watched")
 
     def __init__(self, trip: Trip, *, reports_regularly: bool) -> None:
-        self.trip = trip
-        self.link: Link = trip.device.downlink
+        super().__init__(trip, "download", trip.device.downlink)
         self.closes_at_s = trip.delivery.closes_at_s
         self.is_watched = (
             reports_regularly or self.closes_at_s < math.inf or not trip.device.memory.is_constant
         )
-        self.flow: Flow | None = None
-
-    def share(self, links: SharedLinks) -> Flow | None:
-        """Begin the transfer, if it passes any."""
-        self.flow = links.join(self.trip.device.index, "download", self.link)
-        return self.flow
 
     def amount(self) -> float:
         """Bytes of the newest plan."""
@@ -146,21 +174,13 @@ class Downloading:
         """Bytes up to the first column that can be trained."""
         return float(self.trip.delivery.least_bytes)
 
-    def end_s(self, start_s: float, amount: float) -> float:
-        """Return when so many bytes have come."""
-        return _end_s(self.link, self.flow, start_s, amount)
-
-    def done(self, start_s: float, end_s: float) -> float:
-        """Return the bytes that come in between."""
-        return _done(self.link, self.flow, start_s, end_s)
-
     def note(self, done: float) -> None:
         """Count bytes; what came before a re-plan stays."""
         trip = self.trip
         trip.bytes_down = max(trip.bytes_down, min(trip.delivery.size_bytes, int(done)))
 
 
-class Uploading:
+class Uploading(_Transfer):
     """Sending an update.
 
     Args:
@@ -170,20 +190,12 @@ class Uploading:
 
     is_watched: ClassVar[bool] = False
     reports: ClassVar[bool] = False
-    memory_bytes: ClassVar[float] = 0.0
     closes_at_s: ClassVar[float] = math.inf
-    __slots__ = ("flow", "link", "size_bytes", "trip")
+    __slots__ = ("size_bytes",)
 
     def __init__(self, trip: Trip, size_bytes: int) -> None:
-        self.trip = trip
-        self.link: Link = trip.device.uplink
+        super().__init__(trip, "upload", trip.device.uplink)
         self.size_bytes = size_bytes
-        self.flow: Flow | None = None
-
-    def share(self, links: SharedLinks) -> Flow | None:
-        """Begin the transfer, if it passes any."""
-        self.flow = links.join(self.trip.device.index, "upload", self.link)
-        return self.flow
 
     def amount(self) -> float:
         """Bytes of the update."""
@@ -192,14 +204,6 @@ class Uploading:
     def least(self) -> float:
         """All of them."""
         return float(self.size_bytes)
-
-    def end_s(self, start_s: float, amount: float) -> float:
-        """Return when so many bytes have gone."""
-        return _end_s(self.link, self.flow, start_s, amount)
-
-    def done(self, start_s: float, end_s: float) -> float:
-        """Return the bytes that go in between."""
-        return _done(self.link, self.flow, start_s, end_s)
 
     def note(self, done: float) -> None:
         """Count bytes."""
@@ -243,11 +247,3 @@ class Training:
 
     def note(self, done: float) -> None:
         """Training moves no bytes."""
-
-
-def _end_s(link: Link, flow: Flow | None, start_s: float, size_bytes: float) -> float:
-    return link.transfer_end_s(start_s, size_bytes) if flow is None else flow.end_s(start_s, size_bytes)
-
-
-def _done(link: Link, flow: Flow | None, start_s: float, end_s: float) -> float:
-    return link.bytes_between(start_s, end_s) if flow is None else flow.done(start_s, end_s)

@@ -62,9 +62,14 @@ class FaultyExecutor(InlineExecutor):
     plan: ClassVar = {}
     count: ClassVar = itertools.count()
 
-    def _train(self, request):
+    def _train_group(self, requests):
+        (request,) = requests
         fault = self.plan.pop(next(self.count), None)
-        return super()._train(request) if fault is None else fault(super()._train, request)
+        return super()._train_group(requests) if fault is None else [fault(self._train_one, request)]
+
+    def _train_one(self, request):
+        (answer,) = super()._train_group([request])
+        return answer
 
 
 @pytest.fixture

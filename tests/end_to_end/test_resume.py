@@ -102,13 +102,13 @@ def test_nothing_that_is_kept_is_trained_again(whole, tmp_path, monkeypatch):
     from fedsim.learn.executors.inline import InlineExecutor
 
     trained = []
-    original = InlineExecutor._train
+    original = InlineExecutor._train_group
 
-    def counted(self, request):
-        trained.append(request.assignment.id)
-        return original(self, request)
+    def counted(self, requests):
+        trained.extend(request.assignment.id for request in requests)
+        return original(self, requests)
 
-    monkeypatch.setattr(InlineExecutor, "_train", counted)
+    monkeypatch.setattr(InlineExecutor, "_train_group", counted)
     crashed(tmp_path / "run", 60)
     before = list(trained)
     fedsim.resume(tmp_path / "run", report=False)
@@ -120,16 +120,16 @@ def test_nothing_that_is_kept_is_trained_again(whole, tmp_path, monkeypatch):
 def test_updates_of_a_batch_are_kept_one_by_one(tmp_path, monkeypatch):
     from fedsim.learn.executors.inline import InlineExecutor
 
-    original = InlineExecutor._train
+    original = InlineExecutor._train_group
     asked = []
 
-    def mortal(self, request):
-        asked.append(request.assignment.id)
+    def mortal(self, requests):
+        asked.extend(request.assignment.id for request in requests)
         if len(asked) == 3:
             raise BombError
-        return original(self, request)
+        return original(self, requests)
 
-    monkeypatch.setattr(InlineExecutor, "_train", mortal)
+    monkeypatch.setattr(InlineExecutor, "_train_group", mortal)
     with pytest.raises(BombError):
         fedsim.run(scenario(), tmp_path / "run", report=False)
     fedsim.resume(tmp_path / "run", report=False)

@@ -37,10 +37,7 @@ class InlineExecutor:
         for group in groups(requests, self._settings.batch_clients):
             asked = [requests[position] for position in group]
             async with self._turn:
-                if self._settings.batch_clients == 1:
-                    answers[group[0]] = await asyncio.to_thread(self._train, asked[0])
-                else:
-                    answers |= zip(group, await asyncio.to_thread(self._train_group, asked), strict=True)
+                answers |= zip(group, await asyncio.to_thread(self._train_group, asked), strict=True)
         return [answers[position] for position in range(len(requests))]
 
     async def close(self) -> None:
@@ -50,10 +47,6 @@ class InlineExecutor:
         """Return an executor on the same base that trains so many clients together."""
         settings = replace(self._settings, batch_clients=batch_clients)
         return InlineExecutor(self._store, self._trainer.batched(batch_clients), self._task, settings)
-
-    def _train(self, request: TrainRequest) -> Answer:
-        (answer,) = self._train_group([request])
-        return answer
 
     def _train_group(self, requests: Sequence[TrainRequest]) -> list[Answer]:
         return serve_group(
