@@ -34,7 +34,9 @@ class Counting:
 
 
 def one(overrides: dict[str, str], prefetch: str) -> dict:
-    scenario = load_scenario(SCENARIO, {**overrides, "executor.prefetch": prefetch})
+    scenario = load_scenario(
+        SCENARIO, {**overrides, "executor.kind": "inline", "executor.prefetch": prefetch}
+    )
     made = build(scenario)
     counting = Counting(made.work.executor)
     made.work.executor = counting

@@ -27,6 +27,7 @@ FLEET = 13
 
 def overrides(clients: int, rounds: int) -> dict[str, str]:
     return {
+        "executor.kind": "inline",
         "fleet.population": str(clients),
         "fleet.availability": "null",
         "fleet.availability_policy": "always",

@@ -123,6 +123,7 @@ def main() -> None:
     scenario = load_scenario(
         SCENARIO,
         {
+            "executor.kind": "inline",
             "stop.rounds": str(rounds),
             "evaluation.every": "100000",
             "evaluation.held_out_examples": "1",

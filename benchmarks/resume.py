@@ -50,7 +50,8 @@ def carry_out(directory: str, began: float, watched: str, *, resume: bool) -> No
         note_first_training(Path(watched).with_suffix(".work"))
         fedsim.resume(directory, instruments=[watch])
     else:
-        changes = {"stop.rounds": "100000", "stop.hours": "100000", "evaluation.every": "10"}
+        changes = {"executor.kind": "inline", "stop.rounds": "100000", "stop.hours": "100000"}
+        changes |= {"evaluation.every": "10"}
         fedsim.run(fedsim.load_scenario(SCENARIO, changes), directory, instruments=[watch])
 
 

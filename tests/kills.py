@@ -11,6 +11,7 @@ from pathlib import Path
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "skewed_edge.yaml"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 SHORT = {
+    "executor.kind": "inline",
     "stop.rounds": "3",
     "training.local_steps": "2",
     "training.batch_size": "4",

@@ -18,6 +18,7 @@ from fedsim.learn.model import load_model
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "skewed_edge.yaml"
 SMALL = {
+    "executor.kind": "inline",
     "stop.rounds": "1",
     "server.cohort": "2",
     "server.min_updates": "1",

@@ -11,6 +11,7 @@ from tests import audit
 ROOT = Path(__file__).parents[2]
 SCENARIO = ROOT / "scenarios" / "buffered_phones.yaml"
 SHORT = {
+    "executor.kind": "inline",
     "stop.rounds": "4",
     "training.local_steps": "2",
     "server.concurrency": "6",

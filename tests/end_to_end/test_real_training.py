@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests import audit
 ROOT = Path(__file__).parents[2]
 SCENARIO = ROOT / "scenarios" / "skewed_edge.yaml"
 SHORT = {
+    "executor.kind": "inline",
     "stop.rounds": "2",
     "training.local_steps": "3",
     "server.cohort": "3",
@@ -68,6 +71,20 @@ def test_workers_give_the_same_record(inline, tmp_path, workers):
     assert spread.record_hash == inline.record_hash
     ours = (spread.directory / "adapter" / "adapter_model.safetensors").read_bytes()
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_may_use_workers(inline, tmp_path):
+    changes = {**SHORT, "executor.kind": "workers"}
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fedsim\n"
+        f"scenario = fedsim.load_scenario({str(SCENARIO)!r}, {changes!r})\n"
+        f"print(fedsim.run(scenario, {str(tmp_path / 'run')!r}, report=False).record_hash)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, [inline.record_hash])
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

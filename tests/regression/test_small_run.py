@@ -11,6 +11,7 @@ from tests import audit
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "skewed_edge.yaml"
 GOLDEN = Path(__file__).parent / "goldens" / "small_run.json"
 RUN = {
+    "executor.kind": "inline",
     "stop.rounds": "2",
     "training.local_steps": "4",
     "server.cohort": "3",

@@ -6,9 +6,12 @@ clients does not matter for the result, so a free process takes the next one.
 
 import asyncio
 import multiprocessing
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -145,6 +148,25 @@ def _context() -> "SpawnContext | ForkServerContext":
     return context
 
 
+_hiding = Lock()
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Let a process start that does not run the user's script again: a worker needs nothing of it.
+
+    `multiprocessing` looks the script up in `sys.modules`. So a script that calls `fedsim.run` needs no
+    ``if __name__ == "__main__"``.
+    """
+    with _hiding:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
+
+
 class _Worker:
     """One process and the parent's end of its pipe."""
 
@@ -154,7 +176,8 @@ class _Worker:
         self._process: SpawnProcess | ForkServerProcess = context.Process(
             target=serve, args=(child, setup), daemon=True
         )
-        self._process.start()
+        with _without_script():
+            self._process.start()
         child.close()
         self.is_ready = False
 

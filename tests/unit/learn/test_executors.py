@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
+import sys
 import time
+from multiprocessing.spawn import get_preparation_data
 
 import pytest
 
 from fedsim.errors import ModelError, TrainingError
+from fedsim.learn.executors import workers
 from fedsim.learn.executors.frames import pack_request, pack_trained, unpack_answer, unpack_request
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
@@ -150,6 +153,14 @@ async def test_one_worker_gives_the_same_and_one_that_cannot_start_is_an_error(
     finally:
         await executor.close()
         await broken.close()
+
+
+def test_a_worker_is_told_nothing_of_the_script_that_started_it():
+    script = sys.modules["__main__"]
+    with workers._without_script():
+        told = get_preparation_data("worker")
+    assert not [key for key in told if key.startswith("init_main")]
+    assert sys.modules["__main__"] is script
 
 
 def test_no_workers_are_refused(slotted, task, store):
