@@ -1,7 +1,8 @@
 """What does a batched pass save? K clients of different ranks in one pass over K passes, one thread.
 
-python -m benchmarks.cohort                      # the figure: the embedded model, K = 1, 2, 4, 8, 16
-python -m benchmarks.cohort --shape 10m --steps 2 --clients 1,2,4     # random weights of another shape
+python -m benchmarks.cohort                      # the figure: the embedded model, K = 2, 4, 8, 16
+python -m benchmarks.cohort --shape 10m --steps 2 --clients 2,4       # random weights of another shape
+python -m benchmarks.cohort --against peft --clients 1                # what the pass saves one client
 python -m benchmarks.cohort --profile --clients 4                     # where the time of both sides goes
 
 Both sides train the same clients for the same steps from the same start, in turn. Wall and processor time are
@@ -17,16 +18,18 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fedsim.learn.cohort import Member, train_cohort
+from fedsim.learn.cohort import Member, train_client, train_cohort
 from fedsim.learn.data import EmbeddedTask
 from fedsim.learn.encode import encode
 from fedsim.learn.model import LoadedModel, load_model, model_shape
 from fedsim.learn.peft_bridge import AdapterSlot
-from fedsim.learn.train import LocalRun, TrainingSettings, train_local
+from fedsim.learn.train import LocalRun, TrainingSettings
 from fedsim.lora.factors import Factors, columns
 from fedsim.method.bundle import Payload
+from tests.peft_training import train_with_peft
 
 AIM = 1.0
+APART = {"one": train_client, "peft": train_with_peft}
 SHAPES = {  # hidden, intermediate, blocks, heads, key-value heads, vocabulary
     "10m": (256, 704, 8, 8, 8, 4096),
     "135m": (576, 1536, 30, 9, 3, 49152),  # SmolLM2-135M
@@ -58,6 +61,7 @@ class Bench:
 
     def __init__(self, shape: str, batch_size: int, max_length: int, steps: int) -> None:
         loaded = loaded_model(shape)
+        self.train = train_client
         self.layers = model_shape(loaded, "all-linear").layers
         self.slot = AdapterSlot(loaded.model, [layer.name for layer in self.layers])
         self.settings = TrainingSettings(batch_size, max_length)
@@ -86,7 +90,7 @@ class Bench:
 
     def apart(self, clients: int) -> list[float]:
         return [
-            train_local(self.slot, one.payload, one.shard, run=one.run, settings=self.settings, pad_id=0).loss
+            self.train(self.slot, one.payload, one.shard, run=one.run, settings=self.settings, pad_id=0).loss
             for one in self.members[:clients]
         ]
 
@@ -138,7 +142,8 @@ def show_profile(bench: Bench, clients: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=("embedded", *SHAPES), default="embedded")
-    parser.add_argument("--clients", default="1,2,4,8,16")
+    parser.add_argument("--clients", default="2,4,8,16")
+    parser.add_argument("--against", choices=tuple(APART), default="one")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -147,6 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(options.shape, options.batch_size, options.max_length, options.steps)
+    bench.train = APART[options.against]
     bench.apart(1), bench.together(1)
     if options.profile:
         show_profile(bench, int(options.clients.rpartition(",")[2]))
@@ -163,7 +169,16 @@ def main() -> None:
         )
     tokens = options.batch_size * options.max_length
     print(
-        json.dumps({"figure": "cohort", "shape": options.shape, "tokens": tokens, "rows": rows, "aim": AIM})
+        json.dumps(
+            {
+                "figure": "cohort",
+                "against": options.against,
+                "shape": options.shape,
+                "tokens": tokens,
+                "rows": rows,
+                "aim": AIM,
+            }
+        )
     )
 
 

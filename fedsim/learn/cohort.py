@@ -1,11 +1,11 @@
-"""How are several clients trained in one pass? The frozen base is shared, everything else is a client's own.
+"""How is a client trained, alone or with others in one pass? The frozen base is shared, all else is its own.
 
 The batches of all clients go through the base together, one after the other along the first dimension. In
 each layer a client's rows meet its own columns (`fedsim.learn.stacked`). Each client has its own loss, the
 mean over its target tokens; its own clipping, learning rate and number of steps. The loss that is
 differentiated is the sum over clients, whose gradients do not mix. A client that has done its steps, or whose
-loss is no number, leaves the pass. Up to rounding this is what `fedsim.learn.train.train_local` gives for
-each client alone.
+loss is no number, leaves the pass. Up to rounding this is what PEFT's layers and PyTorch's AdamW give for
+each client alone, in less time.
 
 Two things are left out because they cannot change anything: the attention mask, since padding stands on the
 right of causal attention, and the logits of positions that no target follows.
@@ -53,6 +53,40 @@ class Member:
     payload: Payload
     shard: Sequence[Encoded]
     run: LocalRun
+
+
+def train_client(
+    slot: AdapterSlot,
+    payload: Payload,
+    shard: Sequence[Encoded],
+    *,
+    run: LocalRun,
+    settings: TrainingSettings,
+    pad_id: int,
+) -> Trained:
+    """Train the prefix of a payload on a shard with AdamW, without weight decay.
+
+    Only the prefix has gradients and optimizer state. With learning rate zero the change is exactly zero.
+
+    Args:
+        slot: Whose layers compute with the client's factors meanwhile.
+        payload: Factors as the client received them.
+        shard: Its examples, at least one.
+        run: Steps, learning rate, gate and seed.
+        settings: Batch size and clipping.
+        pad_id: Token that fills up short sequences.
+
+    Returns:
+        The change of the prefix, and the mean loss.
+
+    Raises:
+        TrainingError: If there is nothing to train on, or loss or factors become non-finite.
+        ModelError: If the model cannot be trained in this way.
+    """
+    (outcome,) = train_cohort(slot, [Member(payload, shard, run)], settings=settings, pad_id=pad_id)
+    if isinstance(outcome, str):
+        raise TrainingError(outcome)
+    return outcome
 
 
 def train_cohort(
@@ -105,7 +139,6 @@ class _Cohort:
         )
         self._masks = _last_columns(self._layers, [member.payload for member in members])
         self._active = list(range(len(members)))
-        self._starts = [self._prefix(row) for row in self._active]
         self._losses = [0.0 for _ in members]
         self._outcomes: dict[int, Outcome] = {}
 
@@ -113,9 +146,11 @@ class _Cohort:
         """Take every step of every client."""
         walks = [batches(member.shard, member.run, self._settings.batch_size) for member in self._members]
         with self._slot.replaced({name: partial(self._compute, name) for name in self._layers}):
-            for step in range(max(member.run.steps for member in self._members)):
+            step = 0
+            while self._active:
                 losses = self._step([next(walks[index]) for index in self._active], pad_id)
                 self._settle(step, losses)
+                step += 1
         return [self._outcomes[index] for index in range(len(self._members))]
 
     def _step(self, chosen: Sequence[Sequence[Encoded]], pad_id: int) -> list[float]:
@@ -124,7 +159,8 @@ class _Cohort:
         self._put(leaves)
         losses = _mean_losses(self._slot.model, chosen, pad_id)
         whole = losses + penalties(self._layers, self._masks) if self._masks else losses
-        self._adam.step(torch.autograd.grad(whole.sum(), leaves))
+        torch.autograd.backward(whole.sum())
+        self._adam.step()
         return [float(loss) for loss in losses.tolist()]
 
     def _settle(self, step: int, losses: Sequence[float]) -> None:
@@ -147,9 +183,7 @@ class _Cohort:
             check_loss(loss, step, member.run)
             if step + 1 < member.run.steps:
                 return None
-            return trained(
-                member.payload, member.run, self._starts[index], self._prefix(row), self._losses[index]
-            )
+            return trained(member.payload, member.run, self._prefix(row), self._losses[index])
         except TrainingError as error:
             return str(error)
 
@@ -250,28 +284,41 @@ def _mean_losses(model: Any, chosen: Sequence[Sequence[Encoded]], pad_id: int) -
     follows = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=IGNORED).flatten()
     positions = follows.ne(IGNORED).nonzero().squeeze(1)
     labels = follows[positions].to(model.device)
-    with _logits_at(model, positions.to(model.device)):
-        logits = model(input_ids=batch.input_ids.to(model.device), use_cache=False).logits
-    if logits.shape[-2] != len(positions):
+    places = positions.to(model.device)
+    with _logits_at(model, places) as picked:
+        logits = model(input_ids=batch.input_ids.to(model.device), use_cache=False).logits.flatten(0, -2)
+    expected = len(places) if picked else len(follows)
+    if len(logits) != expected:
         raise ModelError(
-            "executor.batch_clients: this model computes its logits in another way than by one output layer; "
-            "set it to 1"
+            f"model.base: expected logits of {expected} positions, got {len(logits)}; fedsim trains causal "
+            "language models, which give one row for each token"
         )
-    each = nn.functional.cross_entropy(logits.flatten(0, -2).float(), labels, reduction="none")
+    chosen_logits = logits if picked else logits[places]
+    each = nn.functional.cross_entropy(chosen_logits.float(), labels, reduction="none")
     sums = torch.stack([part.sum() for part in torch.split(each, counts.tolist())])
     return sums / counts.to(model.device)
 
 
 @contextmanager
-def _logits_at(model: Any, positions: Tensor) -> Iterator[None]:
-    """Let the output layer see some positions only, for the duration of a ``with`` block."""
+def _logits_at(model: Any, positions: Tensor) -> Iterator[list[Tensor]]:
+    """Let the output layer see some positions only, for the duration of a ``with`` block.
+
+    Yields:
+        What it was asked; empty as long as the model has not called such a layer.
+    """
+    picked: list[Tensor] = []
+    head = model.get_output_embeddings()
+    if head is None:
+        yield picked
+        return
 
     def pick(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, *rest = given
+        picked.append(positions)
         return hidden.flatten(0, -2).index_select(0, positions).unsqueeze(0), *rest
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    hook = head.register_forward_pre_hook(pick)
     try:
-        yield
+        yield picked
     finally:
         hook.remove()

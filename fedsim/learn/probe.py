@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from fedsim.learn.cohort import train_client
 from fedsim.learn.encode import Encoded
 from fedsim.learn.model import LoadedModel
 from fedsim.learn.peft_bridge import AdapterSlot
-from fedsim.learn.train import LocalRun, TrainingSettings, train_local
+from fedsim.learn.train import LocalRun, TrainingSettings
 from fedsim.lora.factors import Adapter, Factors
 from fedsim.method.bundle import Payload
 from fedsim.world.shape import LayerShape
@@ -104,7 +105,7 @@ class _Bench:
 
     def run(self, steps: int) -> None:
         settings = TrainingSettings(self.point.batch_size, self.point.max_length, "float32")
-        train_local(
+        train_client(
             self.slot,
             self.payload,
             self.shard,

@@ -5,7 +5,7 @@ AdamW, which works number by number, leaves it where it is. Nothing here adds up
 finite in one slice stays there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -165,7 +165,7 @@ class StackedAdam:
     """AdamW without weight decay on several clients, each with its own learning rate and its own clipping.
 
     All numbers of a client lie in one row, so that a step is a handful of operations however many layers
-    there are.
+    there are; and so do their gradients, which take as much memory as they do and no more.
 
     Args:
         parts: What is trained, clients first.
@@ -179,34 +179,43 @@ class StackedAdam:
         self._rates = self._numbers.new_tensor(rates)[:, None]
         self._mean = torch.zeros_like(self._numbers)
         self._square = torch.zeros_like(self._numbers)
+        self._gradient = torch.zeros_like(self._numbers)
         self._clip_norm = clip_norm
         self._steps = 0
 
     def parts(self) -> list[Tensor]:
-        """Return what is trained, as leaves; they share memory with it, so each step shows in them."""
-        slices = torch.split(self._numbers, [shape.numel() for shape in self._shapes], dim=1)
-        return [
-            part.view(-1, *shape).detach().requires_grad_()
-            for part, shape in zip(slices, self._shapes, strict=True)
-        ]
+        """Return what is trained, as leaves with gradients of zero, which a backward pass fills.
+
+        They share memory with it, so each step shows in them.
+        """
+        leaves = [part.detach().requires_grad_() for part in self._split(self._numbers)]
+        for leaf, gradient in zip(leaves, self._split(self._gradient.zero_()), strict=True):
+            leaf.grad = gradient
+        return leaves
+
+    def _split(self, rows: Tensor) -> Iterator[Tensor]:
+        slices = torch.split(rows, [shape.numel() for shape in self._shapes], dim=1)
+        return (part.view(-1, *shape) for part, shape in zip(slices, self._shapes, strict=True))
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
+    def step(self) -> None:
         """Clip the gradients of each client, and move its numbers."""
-        gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
+        gradient = self._gradient
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient *= (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
         self._steps += 1
         first, second = (1.0 - beta**self._steps for beta in BETAS)
         self._mean.lerp_(gradient, 1.0 - BETAS[0])
         self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
-        spread = (self._square.sqrt() / second**0.5).add_(EPSILON)
-        self._numbers.addcdiv_(self._mean * (self._rates / first), spread, value=-1.0)
+        # The gradient has served; its memory holds the divisor. A rate of zero makes that infinite.
+        divisor = torch.sqrt(self._square, out=gradient).div_(second**0.5).add_(EPSILON)
+        self._numbers.addcdiv_(self._mean, divisor.mul_(first / self._rates), value=-1.0)
 
     def keep(self, kept: Tensor) -> None:
         """Go on with some of the clients."""
-        self._numbers, self._rates, self._mean, self._square = (
-            tensor.index_select(0, kept) for tensor in (self._numbers, self._rates, self._mean, self._square)
+        self._numbers, self._rates, self._mean, self._square, self._gradient = (
+            tensor.index_select(0, kept)
+            for tensor in (self._numbers, self._rates, self._mean, self._square, self._gradient)
         )
 
 

@@ -1,17 +1,13 @@
-"""How does a client train? The local loop, from payload to change, top to bottom."""
+"""What is asked of a client that trains, and what comes of it? The steps: `fedsim.learn.cohort`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from fedsim.errors import TrainingError
-from fedsim.learn.encode import Encoded, collate
-from fedsim.learn.peft_bridge import AdapterSlot, factors_of
+from fedsim.learn.encode import Encoded
 from fedsim.lora.factors import Adapter, Factors, is_finite, stack
-from fedsim.method.bundle import LocalRule, Payload
+from fedsim.method.bundle import Payload
 from fedsim.seeds import Seeds
 from fedsim.wire import WireDtype
 
@@ -81,61 +77,6 @@ class Trained:
     loss: float
 
 
-def train_local(
-    slot: AdapterSlot,
-    payload: Payload,
-    shard: Sequence[Encoded],
-    *,
-    run: LocalRun,
-    settings: TrainingSettings,
-    pad_id: int,
-) -> Trained:
-    """Train the prefix of a payload on a shard with AdamW, without weight decay.
-
-    Only the prefix has gradients and optimizer state. With learning rate zero the change is exactly zero.
-
-    Args:
-        slot: Where the adapter is loaded; empty again afterwards.
-        payload: Factors as the client received them.
-        shard: Its examples, at least one.
-        run: Steps, learning rate, gate and seed.
-        settings: Batch size and clipping.
-        pad_id: Token that fills up short sequences.
-
-    Returns:
-        The change of the prefix, and the mean loss.
-
-    Raises:
-        TrainingError: If there is nothing to train on, or loss or factors become non-finite.
-    """
-    check_trainable(payload, shard)
-    device, rule = slot.model.device, payload.rule
-    with slot.loaded(
-        payload.prefix, payload.tail, run.gate, merged=payload.merged, scaling=payload.scaling
-    ) as trainable:
-        start = factors_of(trainable)
-        parameters = _parameters(trainable, rule)
-        optimizer = torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=0.0)
-        total_loss = 0.0
-        for step, examples in enumerate(batches(shard, run, settings.batch_size)):
-            batch = collate(examples, pad_id)
-            loss = slot.model(
-                input_ids=batch.input_ids.to(device),
-                attention_mask=batch.attention_mask.to(device),
-                labels=batch.labels.to(device),
-                use_cache=False,
-            ).loss
-            step_loss = float(loss.detach())
-            check_loss(step_loss, step, run)
-            (loss + _penalty(trainable, rule) if rule.penalty else loss).backward()
-            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            total_loss += step_loss
-        end = factors_of(trainable)
-    return trained(payload, run, start, end, total_loss)
-
-
 def check_trainable(payload: Payload, shard: Sequence[Encoded]) -> None:
     """Refuse to train nothing, or on nothing.
 
@@ -148,20 +89,19 @@ def check_trainable(payload: Payload, shard: Sequence[Encoded]) -> None:
         raise TrainingError("local training: expected a plan that trains at least one column, got none")
 
 
-def trained(payload: Payload, run: LocalRun, start: Adapter, end: Adapter, total_loss: float) -> Trained:
+def trained(payload: Payload, run: LocalRun, end: Adapter, total_loss: float) -> Trained:
     """Return what has come of an assignment.
 
     Args:
         payload: What the client received.
         run: What it was asked.
-        start: Prefix before the first step, layers without columns left out.
-        end: Prefix after the last.
+        end: Prefix after the last step, layers without columns left out.
         total_loss: Sum over the steps.
 
     Raises:
         TrainingError: If the factors are not finite.
     """
-    change = {name: _difference(end[name], start[name]) for name in start}
+    change = {name: _difference(factors, payload.prefix[name]) for name, factors in end.items()}
     tail = payload.rule.tail
     if tail != "kept":
         change = _with_tail(change, payload, run.gate if tail == "returned_gated" else 1.0)
@@ -178,24 +118,6 @@ def check_loss(loss: float, step: int, run: LocalRun) -> None:
     """
     if not math.isfinite(loss):
         raise TrainingError(f"local training: non-finite loss at step {step + 1} of {run.steps}")
-
-
-def _parameters(trainable: Mapping[str, tuple[Tensor, Tensor]], rule: LocalRule) -> list[Tensor]:
-    """Return what the optimizer moves; the rest of the prefix gets no gradient."""
-    if rule.trains == "both":
-        return [factor for pair in trainable.values() for factor in pair]
-    for lora_a, _ in trainable.values():
-        lora_a.requires_grad = False
-    return [lora_b for _, lora_b in trainable.values()]
-
-
-def _penalty(trainable: Mapping[str, tuple[Tensor, Tensor]], rule: LocalRule) -> Tensor:
-    """Weigh the last columns: the sum over layers of the product of their norms."""
-    products = []
-    for lora_a, lora_b in trainable.values():
-        first = int(rule.penalty_from * lora_a.shape[0])
-        products.append(torch.linalg.norm(lora_b[:, first:]) * torch.linalg.norm(lora_a[first:]))
-    return rule.penalty * torch.stack(products).sum()
 
 
 def _with_tail(change: dict[str, Factors], payload: Payload, gate: float) -> dict[str, Factors]:

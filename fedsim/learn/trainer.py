@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-from fedsim.errors import TrainingError
-from fedsim.learn.cohort import Member, Outcome, train_cohort
+from fedsim.learn.cohort import Member, Outcome, train_client, train_cohort
 from fedsim.learn.data import FixedTask, Task
 from fedsim.learn.encode import Encoded, encode
 from fedsim.learn.model import LoadedModel
 from fedsim.learn.peft_bridge import AdapterSlot
 from fedsim.learn.token_store import TokenTable, token_table
-from fedsim.learn.train import Job, LocalRun, Trained, TrainingSettings, train_local
+from fedsim.learn.train import Job, LocalRun, Trained, TrainingSettings
 from fedsim.method.bundle import Payload
 
 _KEPT_SHARDS = 64
@@ -63,7 +62,7 @@ class ClientTrainer:
         Raises:
             TrainingError: If training fails or becomes non-finite.
         """
-        return train_local(
+        return train_client(
             self._slot,
             payload,
             self._shard(client),
@@ -73,7 +72,7 @@ class ClientTrainer:
         )
 
     def train_group(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Train clients together, or one after the other where the settings allow no more than one.
+        """Train clients together.
 
         Args:
             jobs: A group of `fedsim.learn.groups`; the same group gives the same result in every process.
@@ -81,16 +80,8 @@ class ClientTrainer:
         Returns:
             Per client what was trained, or why it failed.
         """
-        if self._settings.batch_clients == 1:
-            return [self._alone(job) for job in jobs]
         members = [Member(job.payload, self._shard(job.client), job.run) for job in jobs]
         return train_cohort(self._slot, members, settings=self._settings, pad_id=self._tokenizer.pad_token_id)
-
-    def _alone(self, job: Job) -> Outcome:
-        try:
-            return self.train(job.client, job.payload, job.run)
-        except TrainingError as error:
-            return str(error)
 
     def _shard(self, client: int) -> list[Encoded]:
         """Make a shard of tokens, and keep the ones used last."""

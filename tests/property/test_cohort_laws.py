@@ -62,9 +62,9 @@ def member(seed, drawn):
 
 
 def alone(one, training):
-    from fedsim.learn.train import train_local
+    from tests.peft_training import train_with_peft
 
-    return train_local(slot(), one.payload, one.shard, run=one.run, settings=training, pad_id=0)
+    return train_with_peft(slot(), one.payload, one.shard, run=one.run, settings=training, pad_id=0)
 
 
 @SETTINGS

@@ -7,9 +7,10 @@ from fedsim.errors import ModelError
 from fedsim.learn.cohort import Member, train_cohort
 from fedsim.learn.peft_bridge import AdapterSlot
 from fedsim.learn.stacked import StackedAdam, StackedLayer, stacked
-from fedsim.learn.train import LocalRun, TrainingSettings, train_local
+from fedsim.learn.train import LocalRun, TrainingSettings
 from fedsim.lora.factors import Factors
 from fedsim.method.bundle import Payload
+from tests.peft_training import train_with_peft
 from tests.unit.learn import tiny
 
 SETTINGS = TrainingSettings(batch_size=2)
@@ -30,7 +31,7 @@ def together(slot, members):
 
 
 def alone(slot, one):
-    return train_local(slot, one.payload, one.shard, run=one.run, settings=SETTINGS, pad_id=0)
+    return train_with_peft(slot, one.payload, one.shard, run=one.run, settings=SETTINGS, pad_id=0)
 
 
 def assert_close(found, expected, near=1e-5):
@@ -73,6 +74,15 @@ def test_a_client_that_fails_leaves_the_others_as_they_were(slot):
     assert_close(last, alone(slot, good[1]))
 
 
+def test_a_cohort_in_which_everybody_fails_ends(slot):
+    good = member(slot, 0)
+    broken = {
+        name: Factors(lora_a=f.lora_a * torch.nan, lora_b=f.lora_b) for name, f in good.payload.prefix.items()
+    }
+    bad = Member(Payload(broken, {}), good.shard, LocalRun(3, 1e-2, 0.5, 2))
+    assert together(slot, [bad, bad]) == ["local training: non-finite loss at step 1 of 3"] * 2
+
+
 def test_an_example_without_a_target_is_no_loss(slot):
     bare = [tiny.Encoded((1, 2), 2)]
     good = member(slot, 0)
@@ -89,10 +99,10 @@ def test_padded_columns_have_no_gradient_and_never_move():
         leaves = adam.parts()
         layer = StackedLayer(stacked(parts, leaves[0]), None).with_prefix(*leaves)
         loss = layer.forward(base, torch.randn(4, 7, 6)).square().sum()
-        gradients = torch.autograd.grad(loss, leaves)
-        assert not gradients[0][0, 1:].any()
-        assert not gradients[1][0, :, 1:].any()
-        adam.step(gradients)
+        loss.backward()
+        assert not leaves[0].grad[0, 1:].any()
+        assert not leaves[1].grad[0, :, 1:].any()
+        adam.step()
     lora_a, lora_b = adam.parts()
     assert not lora_a[0, 1:].any()
     assert not lora_b[0, :, 1:].any()
@@ -117,7 +127,9 @@ def test_each_client_has_its_own_clipping_rate_and_state():
             torch.randn_like(part) * 10.0 ** torch.arange(-1, 2)[(...,) + (None,) * (part.ndim - 1)]
             for part in parts
         ]
-        adam.step([gradient[active] for gradient in gradients])
+        for leaf, gradient in zip(adam.parts(), gradients, strict=True):
+            leaf.grad.copy_(gradient[active])
+        adam.step()
         for row in active:
             for own, gradient in zip(theirs[row], gradients, strict=True):
                 own.grad = gradient[row].clone()
@@ -178,10 +190,17 @@ def test_the_slot_is_as_it_was_afterwards(slot):
     assert torch.equal(slot.model(input_ids=ids).logits, before)
 
 
+def test_a_model_without_an_output_layer_of_its_own_serves_too(slot, monkeypatch):
+    one = member(slot, 0)
+    expected = alone(slot, one)
+    monkeypatch.setattr(slot.model, "get_output_embeddings", lambda: None)
+    assert_close(together(slot, [one])[0], expected)
+
+
 def test_a_model_with_other_logits_is_refused(slot, monkeypatch):
     twice = type("Twice", (torch.nn.Linear,), {"forward": lambda self, x: torch.cat([x, x], dim=1)})
     head = twice(1, 1)
     monkeypatch.setattr(slot.model, "get_output_embeddings", lambda: head)
     monkeypatch.setattr(slot.model, "lm_head", head)
-    with pytest.raises(ModelError, match="another way than by one output layer"):
+    with pytest.raises(ModelError, match=r"expected logits of \d+ positions, got \d+"):
         together(slot, [member(slot, 0)])

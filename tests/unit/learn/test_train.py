@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from fedsim.errors import TrainingError
+from fedsim.learn import cohort
 from fedsim.learn.encode import encode
 from fedsim.learn.executors.frames import pack_request, unpack_request
-from fedsim.learn.train import LocalRun, TrainingSettings, train_local
+from fedsim.learn.stacked import StackedAdam
+from fedsim.learn.train import LocalRun, TrainingSettings
 from fedsim.lora.factors import Factors, adapter_norm, columns
 from fedsim.method.bundle import LocalRule, Payload
 from tests.unit.learn.toy import random_adapter, same
@@ -32,7 +34,7 @@ def shard(slotted, task):
 
 def train(slotted, payload, shard, *, steps=3, learning_rate=1e-2, gate=0.5, seed=1):
     run = LocalRun(steps=steps, learning_rate=learning_rate, gate=gate, seed=seed)
-    return train_local(slotted[1], payload, shard, run=run, settings=SETTINGS, pad_id=0)
+    return cohort.train_client(slotted[1], payload, shard, run=run, settings=SETTINGS, pad_id=0)
 
 
 def test_learning_rate_zero_changes_nothing_by_one_bit(slotted, payload, shard):
@@ -77,18 +79,16 @@ def test_the_gate_weighs_the_tail(slotted, payload, shard):
 
 def test_only_the_prefix_has_gradients_and_optimizer_state(slotted, payload, shard, monkeypatch):
     seen = []
-    real = torch.optim.AdamW
 
-    def spy(parameters, **kwargs):
-        seen.extend(parameters)
-        assert kwargs["weight_decay"] == 0.0
-        return real(parameters, **kwargs)
+    class Spy(StackedAdam):
+        def step(self):
+            seen.extend((self._gradient, self._mean, self._square))
+            super().step()
 
-    monkeypatch.setattr(torch.optim, "AdamW", spy)
+    monkeypatch.setattr(cohort, "StackedAdam", Spy)
     train(slotted, payload, shard, steps=1)
-    assert sum(weight.numel() for weight in seen) == sum(
-        f.lora_a.numel() + f.lora_b.numel() for f in payload.prefix.values()
-    )
+    moving = sum(f.lora_a.numel() + f.lora_b.numel() for f in payload.prefix.values())
+    assert [state.numel() for state in seen] == [moving] * 3
 
 
 def test_non_finite_values_are_a_training_error(slotted, payload, shard):
