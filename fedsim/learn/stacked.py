@@ -5,8 +5,9 @@ AdamW, which works number by number, leaves it where it is. Nothing here adds up
 finite in one slice stays there.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -184,18 +185,23 @@ class StackedAdam:
         self._steps = 0
 
     def parts(self) -> list[Tensor]:
-        """Return what is trained, as leaves with gradients of zero, which a backward pass fills.
+        """Return what is trained, as leaves, whose gradients a backward pass takes to `gradients`.
 
         They share memory with it, so each step shows in them.
         """
+        self._gradient.zero_()
         leaves = [part.detach().requires_grad_() for part in self._split(self._numbers)]
-        for leaf, gradient in zip(leaves, self._split(self._gradient.zero_()), strict=True):
-            leaf.grad = gradient
+        for leaf, place in zip(leaves, self.gradients(), strict=True):
+            leaf.register_post_accumulate_grad_hook(partial(_take, place))  # type: ignore[no-untyped-call]
         return leaves
 
-    def _split(self, rows: Tensor) -> Iterator[Tensor]:
+    def gradients(self) -> list[Tensor]:
+        """Return where the gradients of `parts` are kept."""
+        return self._split(self._gradient)
+
+    def _split(self, rows: Tensor) -> list[Tensor]:
         slices = torch.split(rows, [shape.numel() for shape in self._shapes], dim=1)
-        return (part.view(-1, *shape) for part, shape in zip(slices, self._shapes, strict=True))
+        return [part.view(-1, *shape) for part, shape in zip(slices, self._shapes, strict=True)]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -217,6 +223,13 @@ class StackedAdam:
             tensor.index_select(0, kept)
             for tensor in (self._numbers, self._rates, self._mean, self._square, self._gradient)
         )
+
+
+def _take(place: Tensor, leaf: Tensor) -> None:
+    """Move the gradient of a leaf as soon as it is known, so that no two copies of all of them exist."""
+    if leaf.grad is not None:
+        place.copy_(leaf.grad)
+        leaf.grad = None
 
 
 def penalties(
