@@ -28,8 +28,7 @@ class Shape:
 
 TABLE = (
     Shape("cpu", num_params=2_000_000, tokens=128, clients=16),
-    Shape("cpu", num_params=2_000_000, tokens=2048, clients=4),
-    Shape("cpu", num_params=8_000_000, tokens=512, clients=4),
+    Shape("cpu", num_params=2_000_000, tokens=256, clients=8),
 )
 """The first range that holds a shape counts."""
 

@@ -112,9 +112,8 @@ def _columns_on(
 class _AddColumns(torch.autograd.Function):
     """``base(x) + x A^T B^T``, client by client, with gradients for the trained columns alone.
 
-    One product into the rank and one out of it serve trained and frozen columns together, and the sum with
-    the base happens inside a product; autograd's own formulas would spend a pass over the output on each of
-    them, or gradients on frozen columns.
+    The sum with the base happens inside the products; autograd's own formulas would spend a pass over the
+    output on each of them, or gradients on frozen columns. Nothing of these is copied.
     """
 
     @staticmethod
@@ -130,33 +129,33 @@ class _AddColumns(torch.autograd.Function):
         frozen_b: Tensor | None,
     ) -> Tensor:
         """Compute the layer; `start` is what the base gave, or its weight and bias are there."""
-        clients, trained = a.shape[0], a.shape[1]
-        if frozen_a is not None and frozen_b is not None:
-            a, b = torch.cat([a, frozen_a], dim=1), torch.cat([b, frozen_b], dim=2)
-        rows = x.reshape(clients, -1, x.shape[-1])
+        rows = x.reshape(a.shape[0], -1, x.shape[-1])
         hidden = torch.bmm(rows, a.transpose(1, 2))
         if start is None:
             out = nn.functional.linear(rows, weight, bias).baddbmm_(hidden, b.transpose(1, 2))
         else:
-            out = torch.baddbmm(start.reshape(clients, -1, b.shape[1]), hidden, b.transpose(1, 2))
-        ctx.save_for_backward(rows, hidden[..., :trained], a, b, weight)
-        ctx.trained = trained
+            out = torch.baddbmm(start.reshape(len(rows), -1, b.shape[1]), hidden, b.transpose(1, 2))
+        if frozen_a is not None and frozen_b is not None:
+            out.baddbmm_(torch.bmm(rows, frozen_a.transpose(1, 2)), frozen_b.transpose(1, 2))
+        ctx.save_for_backward(rows, hidden, a, b, frozen_a, frozen_b, weight)
         return out.view(*x.shape[:-1], b.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return gradients of the input, of what the base gave, and of the trained columns."""
-        rows, hidden, a, b, weight = ctx.saved_tensors
+        rows, hidden, a, b, frozen_a, frozen_b, weight = ctx.saved_tensors
         (outer,) = gradients
         out = outer.reshape(a.shape[0], -1, outer.shape[-1])
         inner = torch.bmm(out, b)
         x_grad = a_grad = b_grad = None
         start_grad = outer if ctx.needs_input_grad[1] else None
         if ctx.needs_input_grad[0]:
-            x_grad = torch.bmm(inner, a) if weight is None else torch.baddbmm(out @ weight, inner, a)
+            x_grad = torch.bmm(inner, a) if weight is None else (out @ weight).baddbmm_(inner, a)
+            if frozen_a is not None:
+                x_grad.baddbmm_(torch.bmm(out, frozen_b), frozen_a)
             x_grad = x_grad.view(*outer.shape[:-1], a.shape[-1])
         if ctx.needs_input_grad[4]:
-            a_grad = torch.bmm(inner[..., : ctx.trained].transpose(1, 2), rows)
+            a_grad = torch.bmm(inner.transpose(1, 2), rows)
         if ctx.needs_input_grad[5]:
             b_grad = torch.bmm(out.transpose(1, 2), hidden)
         return x_grad, start_grad, None, None, a_grad, b_grad, None, None
