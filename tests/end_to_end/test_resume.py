@@ -180,11 +180,10 @@ def test_a_deleted_update_is_trained_again_to_the_same_end(whole, tmp_path):
 
 def test_a_damaged_version_is_refused(tmp_path):
     directory = crashed(tmp_path / "run", 80)
-    sizes = {path: path.stat().st_size for path in (directory / "journal" / "objects").iterdir()}
-    for path in (path for path, size in sizes.items() if size == max(sizes.values())):
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
+    kept = {path: path.read_bytes() for path in (directory / "journal" / "objects").iterdir()}
+    for path, content in kept.items():
+        if len(content) == max(map(len, kept.values())):
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match="damaged, its content is not what its name says"):
         fedsim.resume(directory, report=False)
 
