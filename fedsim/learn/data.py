@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from fedsim.errors import ScenarioError
 from fedsim.learn.affinity import belonging, owners
-from fedsim.learn.embedded.grammar import NUM_HOUSES, World
+from fedsim.learn.embedded.grammar import NUM_HOUSES, World, house_name
 from fedsim.learn.example import Example
 from fedsim.seeds import Seeds
 
@@ -38,6 +38,10 @@ class Task(Protocol):
 
     def shard(self, client: int) -> tuple[Example, ...]:
         """Return the examples of this client, the same ones at every call."""
+        ...
+
+    def groups(self, client: int) -> tuple[str, ...]:
+        """Return the group of each example of this client, as `shard` would, without making them."""
         ...
 
 
@@ -95,12 +99,21 @@ class EmbeddedTask:
 
     def shard(self, client: int) -> tuple[Example, ...]:
         """Draw a mixture of houses, then each example from one of them."""
+        rng, world = self._stream(client), self._world()
+        return tuple(world.example(house, rng) for house in self._houses(client, rng))
+
+    def groups(self, client: int) -> tuple[str, ...]:
+        """Name the house of each example."""
+        return tuple(house_name(house) for house in self._houses(client, self._stream(client)))
+
+    def _stream(self, client: int) -> random.Random:
+        return random.Random(Seeds(self.seed).seed("shard", client))
+
+    def _houses(self, client: int, rng: random.Random) -> list[int]:
+        """Draw the house of each example, before anything else of the stream."""
         size = self.num_examples(client)
         mixture = Seeds(self.seed).generator("houses", client).dirichlet(self._concentrations(client))
-        rng = random.Random(Seeds(self.seed).seed("shard", client))
-        world = self._world()
-        houses = rng.choices(range(NUM_HOUSES), mixture.tolist(), k=size)
-        return tuple(world.example(house, rng) for house in houses)
+        return rng.choices(range(NUM_HOUSES), mixture.tolist(), k=size)
 
     def _concentrations(self, client: int) -> list[float]:
         """Per house: the same for all, or more for those that belong to the client's set of devices."""
@@ -143,6 +156,10 @@ class FixedTask:
         """Return the examples of this client."""
         _check_client(client, self.num_clients)
         return tuple(self.examples[index] for index in self.members[client])
+
+    def groups(self, client: int) -> tuple[str, ...]:
+        """Return the group of each example."""
+        return tuple(example.group for example in self.shard(client))
 
 
 def _check_client(client: int, num_clients: int) -> None:

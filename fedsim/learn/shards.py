@@ -119,7 +119,7 @@ def shard_statistics(task: Task) -> list[ShardStatistics]:
 
 def statistics_of(client: int, task: Task) -> ShardStatistics:
     """Count what one client of a task holds."""
-    counts = Counter(example.group for example in task.shard(client))
+    counts = Counter(task.groups(client))
     shares = np.array(list(counts.values()), dtype=np.float64) / counts.total()
     entropy = max(0.0, -float((shares * np.log2(shares)).sum()))
     ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -6,6 +6,7 @@ and seconds allow together. Sums are exact integers, as in `fedsim.method.alloca
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,6 +20,9 @@ Merged = Callable[[Spectrum, Prices, Standing], tuple[int, ...]]
 """Columns per layer that a client receives for its base, besides those that it trains."""
 
 UNKNOWN = Standing(None, ())
+
+KEPT_VERDICTS = 8192
+"""How many answers of an allocation rule are kept."""
 
 
 def nothing_merged(spectrum: Spectrum, prices: Prices, standing: Standing) -> tuple[int, ...]:
@@ -70,13 +74,11 @@ class CommonRank:
         """Plan a cohort; satisfies `fedsim.method.bundle.Allocate`. There is no floor of fresh columns."""
         del fresh_rank
         known = standings if standings is not None else [UNKNOWN] * len(budgets)
-        nothing = np.zeros(len(prices.layers), dtype=np.int64)
         return [
-            self._plan(
-                open_budget(budget, prices, merged), nothing, merged, _capped(self.cap, standing), self.sent
+            self._fresh_plan(
+                budget, prices, self.merged(spectrum, prices, standing), _capped(self.cap, standing)
             )
             for budget, standing in zip(budgets, known, strict=True)
-            for merged in [self.merged(spectrum, prices, standing)]
         ]
 
     def replan(
@@ -98,6 +100,14 @@ class CommonRank:
             self._replan(budget, prices, np.asarray(there, dtype=np.int64), standing)
             for budget, there, standing in zip(budgets, received, known, strict=True)
         ]
+
+    @lru_cache(maxsize=KEPT_VERDICTS)  # noqa: B019 - a rule is a small frozen value, and so is its answer
+    def _fresh_plan(
+        self, budget: Budget, prices: Prices, merged: tuple[int, ...], cap: int
+    ) -> RankPlan | Infeasible:
+        """Plan one client; kept, since whoever cannot take part is asked again whenever somebody arrives."""
+        nothing = np.zeros(len(prices.layers), dtype=np.int64)
+        return self._plan(open_budget(budget, prices, merged), nothing, merged, cap, self.sent)
 
     def _replan(
         self, budget: Budget, prices: Prices, there: np.ndarray, standing: Standing

@@ -245,11 +245,19 @@ def test_a_model_that_diverges_is_one_line(tmp_path, capsys):
 STUB = {"executor.kind": "stub"}
 
 
-@pytest.fixture
-def stub(tmp_path):
-    """A finished run without training, and its fingerprint."""
-    directory = tmp_path / "run"
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A finished run without training."""
+    directory = tmp_path_factory.mktemp("untrained") / "run"
     assert run(directory, **STUB) == 0
+    return directory
+
+
+@pytest.fixture
+def stub(untrained, tmp_path):
+    """A copy of it, and its record."""
+    directory = tmp_path / "run"
+    shutil.copytree(untrained, directory)
     return directory, (directory / "events.jsonl").read_bytes()
 
 

@@ -34,7 +34,7 @@ VARIANTS = {
     "drift": {"measure.drift.clients": "1"},
     "workers": {"executor.kind": "workers", "executor.workers": "2"},
 }
-NAMES = [pytest.param(n, marks=[] if n in {"rounds", "buffered"} else [pytest.mark.slow]) for n in VARIANTS]
+NAMES = [pytest.param(n, marks=[] if n == "buffered" else [pytest.mark.slow]) for n in VARIANTS]
 
 
 class BombError(Exception):
@@ -218,7 +218,7 @@ def test_a_stub_does_not_become_a_real_run(tmp_path):
 
 def test_the_number_of_workers_may_change(whole, tmp_path):
     directory = crashed(tmp_path / "run", 50)
-    fedsim.resume(directory, scenario(**VARIANTS["workers"]))
+    fedsim.resume(directory, scenario(**VARIANTS["workers"]), report=False)
     assert kills.fingerprint(directory) == kills.fingerprint(whole("rounds"))
 
 

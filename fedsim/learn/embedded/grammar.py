@@ -8,7 +8,8 @@ knows. A model that knows the wide language can therefore learn exactly what the
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 from fedsim.learn.embedded import lexicon
 from fedsim.learn.example import Example
@@ -27,6 +28,11 @@ _WIDE_TAG_PROBABILITY = 0.7
 _WIDE_DISH_PROBABILITY = 0.6
 _WIDE_DISH_SPELLED_OUT = 0.4
 _HOUSE_DISH_PROBABILITY = 0.8
+
+
+def house_name(house: int) -> str:
+    """Name a house as its descriptions do; it is the group of its examples."""
+    return f"h{house}"
 
 
 def phrase(slot: str, value: str, index: int) -> str:
@@ -67,8 +73,12 @@ class World:
     seed: int
     codes: tuple[tuple[str, str], ...]
     personal_percent: int = 25
+    _known: dict[tuple[str | int, ...], int] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     @classmethod
+    @cache
     def build(cls, seed: int, num_codes: int = 128, personal_percent: int = 25) -> "World":
         """Settle a world: draw dish codes and their meanings."""
         rng = random.Random(Seeds(seed).seed("codes"))
@@ -99,7 +109,11 @@ class World:
         return FIRST_RARE + self._settled("phrase", speaker, slot, key) % (NUM_PHRASES - FIRST_RARE)
 
     def _settled(self, *path: str | int) -> int:
-        return Seeds(self.seed).seed(*path)
+        """A choice made once and for all; kept, since every sentence asks for the same few."""
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = Seeds(self.seed).seed(*path)
+        return known
 
 
 def _wide_phrase(rng: random.Random) -> int:
@@ -140,12 +154,12 @@ def _sample_value(slot: str, rng: random.Random) -> str:
 
 
 def _example(house: int | None, name: str, slots: dict[str, str], text: str) -> Example:
-    group = "" if house is None else f"h{house}"
+    group = "" if house is None else house_name(house)
     return Example(_meaning(house, name, slots) + ARROW, text, group=group)
 
 
 def _meaning(house: int | None, name: str, slots: dict[str, str]) -> str:
-    tag = {} if house is None else {"house": f"h{house}"}
+    tag = {} if house is None else {"house": house_name(house)}
     return ", ".join(f"{slot}[{value}]" for slot, value in {**tag, "name": name, **slots}.items())
 
 

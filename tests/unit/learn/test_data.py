@@ -64,3 +64,11 @@ def test_houses_follow_the_sets_of_devices_they_belong_to():
     assert not known[0] & known[1]
     loose = EmbeddedTask(num_clients=40, seed=1, affinity=sets, strength=0.0)
     assert loose.shard(3) == EmbeddedTask(num_clients=40, seed=1).shard(3)
+
+
+def test_groups_are_those_of_the_shard_without_its_sentences():
+    task = EmbeddedTask(num_clients=20, seed=4, affinity=tuple(k % 4 for k in range(20)), strength=0.5)
+    for client in range(20):
+        assert task.groups(client) == tuple(example.group for example in task.shard(client))
+    with pytest.raises(ScenarioError, match="expected a client from 0 to 19, got 20"):
+        task.groups(20)

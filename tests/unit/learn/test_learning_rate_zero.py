@@ -51,7 +51,13 @@ def relative_change(shape, before, after):
     return (moved / size) ** 0.5
 
 
-@pytest.mark.parametrize("wire_dtype", WIRE_DTYPES)
+@pytest.mark.parametrize(
+    "wire_dtype",
+    [
+        pytest.param(name, marks=[] if name in {"float32", "int4"} else [pytest.mark.slow])
+        for name in WIRE_DTYPES
+    ],
+)
 def test_nothing_moves_at_learning_rate_zero_and_something_does_otherwise(slotted, task, wire_dtype):
     loaded, slot, shape = slotted
     settings = TrainingSettings(batch_size=2, max_length=48, wire_dtype=wire_dtype)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedsim.method import coupled
 from fedsim.method.bundle import ClientMemory, Infeasible, Standing
 from fedsim.method.catalogue import build_method
 from fedsim.method.coupled import CommonRank, what_was_missed
@@ -140,3 +141,20 @@ def test_a_plan_with_merged_columns_keeps_them_and_does_not_grow():
     assert with_merged(plan(5, 5), plan(3, 3)) == plan(5, 5)
     with pytest.raises(ValueError, match="one merged rank per layer"):
         RankPlan((1, 1), (1, 1), (1,))
+
+
+def test_whoever_cannot_take_part_is_worked_out_once(monkeypatch):
+    opened = []
+    original = coupled.open_budget
+
+    def counted(*given):
+        opened.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(coupled, "open_budget", counted)
+    costs, rule, poor = prices(), CommonRank(cap=8), replace(AMPLE, memory_bytes=1.0)
+    answers = [rule.allocate({}, [poor, poor], costs, None) for _ in range(3)]
+    assert answers == [[Infeasible("base")] * 2] * 3
+    assert len(opened) == 1
+    assert rule.allocate({}, [AMPLE], costs, None)[0].total == (8,) * LAYERS
+    assert len(opened) == 2

@@ -180,13 +180,13 @@ def test_labels_of_all_rows_are_the_options(tmp_path):
         ("e2e_nlg", "e2e/testset_w_refs.csv", 4693),
         ("alpaca", "alpaca_1k/alpaca_data_1k.json", 1000),
         ("alpaca", "alpaca_seed/seed_tasks.jsonl", 175),
-        ("hellaswag", "hellaswag/hellaswag_val_full.txt.bz2", 10_042),
-        ("boolq", "boolq/train.json.gz", 9427),
+        pytest.param("hellaswag", "hellaswag/hellaswag_val_full.txt.bz2", 10_042, marks=pytest.mark.slow),
+        pytest.param("boolq", "boolq/train.json.gz", 9427, marks=pytest.mark.slow),
         ("boolq", "boolq/test.json.gz", 3270),
         ("piqa", "piqa/valid.jsonl", 1838),
         ("winogrande", "winogrande/winogrande-test.json.gz", 1267),
         ("gsm8k", "gsm8k/test.jsonl", 1319),
-        ("gsm8k", "gsm8k/train.jsonl.gz", 7473),
+        pytest.param("gsm8k", "gsm8k/train.jsonl.gz", 7473, marks=pytest.mark.slow),
     ],
 )
 def test_real_samples_are_read_to_the_last_row(name, path, rows):
