@@ -1,9 +1,10 @@
 """What does a frozen tail save? Bytes of gradients and optimizer state: a real prefix against masks.
 
-Both hold the same columns and make the same step. *prefix* is fedsim's own slot: the first columns are
-parameters, the others buffers. *masked* is what a full-rank adapter with masked gradients holds: PEFT's own
-layer with all columns as parameters, whose gradients beyond the prefix are set to zero. Bytes are those of
-the tensors that exist when there are most of them: after the step, before the gradients go.
+Both hold the same columns and make the same step. *prefix* is fedsim's own pass: the first columns move, the
+others are only computed with; it counts whatever the optimizer holds but the columns themselves. *masked* is
+what a full-rank adapter with masked gradients holds: PEFT's own layer with all columns as parameters, whose
+gradients beyond the prefix are set to zero. Bytes are those of the tensors that exist when there are most of
+them: after the step, before the gradients go.
 """
 
 import json
@@ -12,11 +13,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from fedsim.learn.cohort import Member, stack_members
 from fedsim.learn.data import EmbeddedTask
 from fedsim.learn.encode import Batch, collate, encode
 from fedsim.learn.model import LoadedModel, load_model, model_shape
 from fedsim.learn.peft_bridge import AdapterSlot
+from fedsim.learn.stacked import StackedAdam
+from fedsim.learn.train import LocalRun
 from fedsim.lora.factors import Factors
+from fedsim.method.bundle import Payload
 
 R_TRAIN, R_TOTAL = 8, 64
 AIM = 0.2
@@ -44,22 +49,34 @@ def loss_of(model: torch.nn.Module, batch: Batch) -> Tensor:
 
 def prefix_bytes(batch: Batch) -> int:
     loaded = load_model("embedded", "cpu")
-    layers = model_shape(loaded, "all-linear").layers
-    slot = AdapterSlot(loaded.model, [layer.name for layer in layers])
-    parts = {
-        rank: {
+    shape = model_shape(loaded, "all-linear").layers
+    slot = AdapterSlot(loaded.model, [layer.name for layer in shape])
+    prefix, tail = (
+        {
             layer.name: Factors(lora_a=torch.ones(rank, layer.d_in), lora_b=torch.zeros(layer.d_out, rank))
-            for layer in layers
+            for layer in shape
         }
         for rank in (R_TRAIN, R_TOTAL - R_TRAIN)
+    )
+    layers = stack_members(slot, [Member(Payload(prefix, tail), (), LocalRun(1, 1e-3, 1.0, 0))])
+    adam = StackedAdam(
+        [factor for layer in layers.values() for factor in (layer.prefix.lora_a, layer.prefix.lora_b)],
+        rates=[1e-3],
+        clip_norm=1.0,
+    )
+    leaves = adam.parts()
+    pairs = zip(leaves[::2], leaves[1::2], strict=True)
+    layers = {
+        name: layer.with_prefix(*pair) for (name, layer), pair in zip(layers.items(), pairs, strict=True)
     }
-    with slot.loaded(parts[R_TRAIN], parts[R_TOTAL - R_TRAIN], 1.0) as trainable:
-        parameters = [weight for pair in trainable.values() for weight in pair]
-        optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
+    with slot.replaced({name: layer.forward for name, layer in layers.items()}):
         loss_of(loaded.model, batch).backward()
-        optimizer.step()
-        everything = [*loaded.model.parameters(), *loaded.model.buffers()]
-        return held_bytes(everything, optimizer)
+    adam.step()
+    held = [value for value in vars(adam).values() if torch.is_tensor(value)]
+    numbers = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    everything = [*leaves, *loaded.model.parameters(), *loaded.model.buffers()]
+    left = [tensor.grad for tensor in everything if tensor.grad is not None]
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*held, *left]) - numbers
 
 
 def masked_bytes(batch: Batch) -> int:

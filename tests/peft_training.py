@@ -1,21 +1,81 @@
 """How PEFT would train a client: the reference that the pass of `fedsim.learn.cohort` must equal to rounding.
 
-One client alone, in PEFT's own layers, with the model's own loss and torch's own AdamW.
+One client alone, in PEFT's own layers, with the model's own loss and torch's own AdamW. PEFT adds up all
+active adapters of a layer; three of them make a client: the prefix, whose factors are parameters, the gated
+tail and the merged part, whose factors are not.
 """
 
+from contextlib import contextmanager
+
 import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 
 from fedsim.learn.encode import collate
-from fedsim.learn.peft_bridge import factors_of
+from fedsim.learn.peft_bridge import to_memory
 from fedsim.learn.train import batches, check_loss, check_trainable, trained
+from fedsim.lora.factors import Factors
+
+PARTS = ("prefix", "tail", "merged")
+
+
+@contextmanager
+def in_peft(slot, prefix, tail, gate, *, merged=None, scaling=None):
+    """Load a client into PEFT's layers; yields layer -> (lora_a, lora_b), the parameters of the prefix."""
+    layers = {name: module for name, module in slot.model.named_modules() if isinstance(module, LoraLayer)}
+    active = {name: list(layer.active_adapters) for name, layer in layers.items()}
+    try:
+        loaded = {
+            name: _load(
+                layer,
+                prefix.get(name),
+                tail.get(name),
+                gate,
+                (merged or {}).get(name),
+                (scaling or {}).get(name, 1.0),
+            )
+            for name, layer in layers.items()
+        }
+        yield {name: pair for name, pair in loaded.items() if pair is not None}
+    finally:
+        for name, layer in layers.items():
+            layer.set_adapter(active[name])
+            for part in PARTS:
+                layer.delete_adapter(part)
+
+
+def _load(layer, prefix, tail, gate, merged, scaling):
+    """Give one layer the three parts that it has; returns the parameters of its prefix."""
+    pair, base = None, layer.get_base_layer().weight
+    for part, factors, weight in (
+        ("prefix", prefix, scaling),
+        ("tail", tail, gate * scaling),
+        ("merged", merged, 1.0),
+    ):
+        if factors is None or not factors.rank or not weight:
+            continue
+        config = LoraConfig(r=factors.rank, lora_alpha=factors.rank, lora_dropout=0.0)
+        layer.update_layer(part, factors.rank, lora_alpha=factors.rank, config=config)
+        ours = (layer.lora_A[part].weight, layer.lora_B[part].weight)
+        for parameter, factor in zip(ours, (factors.lora_a, factors.lora_b), strict=True):
+            parameter.data = factor.detach().to(
+                base.device, torch.promote_types(base.dtype, torch.float32), copy=True
+            )
+        layer.scaling[part] = weight
+        pair = ours if part == "prefix" else pair
+    layer.set_adapter([part for part in PARTS if part in layer.lora_A])
+    for part in PARTS[1:]:
+        if part in layer.lora_A:
+            layer.lora_A[part].weight.requires_grad = layer.lora_B[part].weight.requires_grad = False
+    return pair
 
 
 def train_with_peft(slot, payload, shard, *, run, settings, pad_id):
     """Train the prefix of a payload on a shard; learning rate, gate and steps as in the run."""
     check_trainable(payload, shard)
     device, rule = slot.model.device, payload.rule
-    with slot.loaded(
-        payload.prefix, payload.tail, run.gate, merged=payload.merged, scaling=payload.scaling
+    with in_peft(
+        slot, payload.prefix, payload.tail, run.gate, merged=payload.merged, scaling=payload.scaling
     ) as trainable:
         parameters = _parameters(trainable, rule)
         optimizer = torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=0.0)
@@ -35,7 +95,10 @@ def train_with_peft(slot, payload, shard, *, run, settings, pad_id):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             total_loss += step_loss
-        end = factors_of(trainable)
+        end = {
+            name: Factors(lora_a=to_memory(lora_a), lora_b=to_memory(lora_b))
+            for name, (lora_a, lora_b) in trainable.items()
+        }
     return trained(payload, run, end, total_loss)
 
 

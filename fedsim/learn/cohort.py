@@ -131,7 +131,7 @@ class _Cohort:
         self._slot = slot
         self._members = members
         self._settings = settings
-        self._layers = _stacked_layers(slot, members)
+        self._layers = stack_members(slot, members)
         self._moving = [name for name, layer in self._layers.items() if layer.prefix is not None]
         self._with_a = members[0].payload.rule.trains == "both"
         self._adam = StackedAdam(
@@ -233,8 +233,16 @@ def _rank(payload: Payload, name: str) -> int:
     return payload.prefix[name].rank if name in payload.prefix else 0
 
 
-def _stacked_layers(slot: AdapterSlot, members: Sequence[Member]) -> dict[str, StackedLayer]:
-    """Stack what the clients received, layer by layer; a layer without any column is left out."""
+def stack_members(slot: AdapterSlot, members: Sequence[Member]) -> dict[str, StackedLayer]:
+    """Stack what the clients received, layer by layer; a layer without any column is left out.
+
+    Args:
+        slot: Names the layers, and tells number format and place.
+        members: The clients.
+
+    Returns:
+        Layer -> what it computes, with the gate and the scaling inside the frozen columns.
+    """
     payloads = [member.payload for member in members]
     layers = {}
     for name in slot.layers:

@@ -73,14 +73,14 @@ class AdapterEvaluator:
 
     def measure(self, version: int, adapter: Adapter) -> Evaluation:
         """Measure an adapter under this version number."""
-        with self._slot.loaded({}, adapter, 1.0), uncheckpointed(self._slot.model), torch.inference_mode():
+        with self._slot.loaded(adapter), uncheckpointed(self._slot.model), torch.inference_mode():
             loss, accuracy = self._teacher_forced(self._encoded)
             metrics = {**self._of_text(), **self._of_options(), **self._of_clients()}
         return Evaluation(version, loss, accuracy, metrics)
 
     def generate(self, adapter: Adapter, examples: Sequence[Example]) -> list[str]:
         """Generate greedily; the responses without their prompts."""
-        with self._slot.loaded({}, adapter, 1.0), uncheckpointed(self._slot.model), torch.inference_mode():
+        with self._slot.loaded(adapter), uncheckpointed(self._slot.model), torch.inference_mode():
             return self._generate(examples)
 
     def _by_length(self, examples: Sequence[Example]) -> list[Encoded]:

@@ -25,7 +25,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def freeze(value: object) -> bytes:
-    """Turn a value into bytes; equal values give equal bytes.
+    """Turn a value into bytes; equal values, mappings in the same order, give equal bytes.
 
     Raises:
         TypeError: If something in it is neither plain data, nor an array, nor a value of fedsim.

@@ -1,9 +1,8 @@
 """Where do our factors live inside a PEFT model and in PEFT's files? The only file that knows PEFT's names.
 
-PEFT adds up all active adapters of a layer, each with its own rank and scaling. The slot uses three of them:
-the *prefix*, whose factors are parameters, the *tail*, whose factors are buffers without gradient or
-optimizer state, scaled by the gate, and the *merged* part, which stands for weights folded into a base that
-is shared and never written. A layer of rank 0 has no entry, and PEFT skips it.
+PEFT wraps the layers of a base. To measure an adapter it computes with factors that are loaded into them for
+a while, as buffers, which have no gradient; a layer of rank 0 has no entry, and PEFT skips it. To train,
+`fedsim.learn.cohort` lets the layers compute something else for a while.
 
 Exported files carry rank and alpha patterns, so that PEFT's scaling is exactly 1 at every layer.
 """
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -32,27 +30,14 @@ from fedsim.lora.factors import Adapter, Factors, zeros
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 _KEY_PREFIX = "base_model.model."
-_PREFIX, _TAIL, _MERGED = "prefix", "tail", "merged"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NAME = "adapter"
 
 Forward: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
 """What a layer computes: from its frozen base and its input."""
 
 
-class _Trained(nn.Module):
-    """One factor of the prefix: a fresh parameter."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply."""
-        return nn.functional.linear(x, self.weight)
-
-
 class _Frozen(nn.Module):
-    """One factor of the tail: a buffer."""
+    """One factor: a buffer."""
 
     weight: Tensor
 
@@ -66,7 +51,7 @@ class _Frozen(nn.Module):
 
 
 class AdapterSlot:
-    """The place in a frozen base model where one adapter at a time is loaded.
+    """The place in a frozen base model where one adapter at a time is loaded, or its layers are replaced.
 
     The weights of the base are never written, and what was loaded is gone when the ``with`` block ends, so
     one base serves any number of clients.
@@ -86,7 +71,7 @@ class AdapterSlot:
         if any(isinstance(module, LoraLayer) for module in model.modules()):
             raise ModelError("expected a model without adapters, found one; load the base again")
         config = LoraConfig(r=1, lora_alpha=1, target_modules=list(layers), bias="none", lora_dropout=0.0)
-        inject_adapter_in_model(config, model, adapter_name=_PREFIX)
+        inject_adapter_in_model(config, model, adapter_name=_NAME)
         wrapped = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
         if set(wrapped) != set(layers):
             missing = ", ".join(sorted(set(layers) - set(wrapped))) or "none"
@@ -96,38 +81,21 @@ class AdapterSlot:
         self.model = model.eval()
         self._layers = {name: wrapped[name] for name in layers}
         self._lock = threading.Lock()
-        for layer in self._layers.values():
-            for name in (_TAIL, _MERGED):
-                layer.update_layer(name, 1, lora_alpha=1, config=config)
-            layer.set_adapter([_PREFIX, _TAIL, _MERGED])
         self._clear()
         model.requires_grad_(requires_grad=False)
 
     @contextmanager
-    def loaded(
-        self,
-        prefix: Adapter,
-        tail: Adapter,
-        gate: float,
-        *,
-        merged: Adapter = _NOTHING,
-        scaling: Mapping[str, float] = _NOTHING,
-    ) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-        """Load an adapter for the duration of a ``with`` block; others wait for their turn.
+    def loaded(self, adapter: Adapter) -> Iterator[None]:
+        """Load a frozen adapter for the duration of a ``with`` block; others wait for their turn.
 
         Args:
-            prefix: Factors to be trained. Layers may be missing; the tensors are copied.
-            tail: Frozen factors, likewise.
-            gate: Weight of the tail.
-            merged: Frozen factors that count as part of the base, with weight 1.
-            scaling: Layer -> factor on prefix and tail; 1 where it is missing.
-
-        Yields:
-            The parameters of the prefix: layer -> (lora_a, lora_b), without layers of rank 0.
+            adapter: Layer -> factors with scaling 1. Layers may be missing; the tensors are copied.
         """
+        self._check_known(adapter)
         with self._lock:
             try:
-                yield self._load(prefix, tail, gate, merged, scaling)
+                self._load(adapter)
+                yield
             finally:
                 self._clear()
 
@@ -161,44 +129,20 @@ class AdapterSlot:
                 f"the model has no adapter slot at {unknown[0]}; it has {len(self._layers)} others"
             )
 
-    def _load(
-        self, prefix: Adapter, tail: Adapter, gate: float, merged: Adapter, scaling: Mapping[str, float]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        self._check_known({*prefix, *tail, *merged})
-        parameters: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, layer in self._layers.items():
-            weight = layer.get_base_layer().weight
-            if name in prefix and prefix[name].rank:
-                a, b = (_Trained(_like(weight, factor)) for factor in _pair(prefix[name]))
-                _install(layer, _PREFIX, a, b, scaling.get(name, 1.0))
-                parameters[name] = (a.weight, b.weight)
-            _freeze(layer, _TAIL, tail.get(name), gate * scaling.get(name, 1.0))
-            _freeze(layer, _MERGED, merged.get(name), 1.0)
-        return parameters
+    def _load(self, adapter: Adapter) -> None:
+        for name, factors in adapter.items():
+            if factors.rank:
+                layer = self._layers[name]
+                weight = layer.get_base_layer().weight
+                layer.lora_A[_NAME] = _Frozen(_like(weight, factors.lora_a))
+                layer.lora_B[_NAME] = _Frozen(_like(weight, factors.lora_b))
+                layer.scaling[_NAME] = 1.0
 
     def _clear(self) -> None:
         for layer in self._layers.values():
-            for name in (_PREFIX, _TAIL, _MERGED):
-                for modules in (layer.lora_A, layer.lora_B):
-                    if name in modules:
-                        del modules[name]
-
-
-def _install(layer: Any, name: str, a: nn.Module, b: nn.Module, scaling: float) -> None:
-    layer.lora_A[name], layer.lora_B[name] = a, b
-    layer.scaling[name] = scaling
-
-
-def _freeze(layer: Any, name: str, factors: Factors | None, scaling: float) -> None:
-    """Install frozen factors, unless they would add nothing."""
-    if factors is not None and factors.rank and scaling:
-        weight = layer.get_base_layer().weight
-        a, b = (_Frozen(_like(weight, factor)) for factor in _pair(factors))
-        _install(layer, name, a, b, scaling)
-
-
-def _pair(factors: Factors) -> tuple[Tensor, Tensor]:
-    return factors.lora_a, factors.lora_b
+            for modules in (layer.lora_A, layer.lora_B):
+                if _NAME in modules:
+                    del modules[_NAME]
 
 
 def _like(base: Tensor, factor: Tensor) -> Tensor:
@@ -210,11 +154,6 @@ def _like(base: Tensor, factor: Tensor) -> Tensor:
 def to_memory(weight: Tensor) -> Tensor:
     """Copy a tensor to the main memory, in float32."""
     return weight.detach().to(device="cpu", dtype=torch.float32, copy=True)
-
-
-def factors_of(parameters: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Factors]:
-    """Copy trained parameters out of the slot, to the main memory."""
-    return {name: Factors(lora_a=to_memory(a), lora_b=to_memory(b)) for name, (a, b) in parameters.items()}
 
 
 def export_adapter(adapter: Adapter, directory: Path, base_name: str) -> None:
@@ -263,7 +202,7 @@ def import_adapter(directory: Path) -> dict[str, Factors]:
     """
     config = _read_config(directory)
     tensors = _read_weights(directory)
-    names = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
+    names = [key.removesuffix(".lora_A.weight") for key in sorted(tensors) if key.endswith(".lora_A.weight")]
     expected = {f"{name}.lora_{side}.weight" for name in names for side in "AB"}
     if expected != set(tensors):
         odd = min(expected ^ set(tensors))

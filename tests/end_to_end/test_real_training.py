@@ -13,6 +13,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import fedsim
+from fedsim.experiment.retrain import retrain
+from fedsim.experiment.verify import Verdict
 from fedsim.learn.encode import collate, encode
 from fedsim.learn.model import load_model, resolve_source
 from tests import audit
@@ -65,12 +67,27 @@ def test_repeating_gives_the_same_record(inline, tmp_path):
     assert (again.directory / "events.jsonl").read_bytes() == (inline.directory / "events.jsonl").read_bytes()
 
 
+def kept_updates(directory):
+    lines = map(json.loads, (directory / "journal" / "index.jsonl").read_text().splitlines())
+    return {line["number"]: line["content"] for line in lines if line.get("kind") == "update"}
+
+
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_workers_give_the_same_record(inline, tmp_path, workers):
     spread = short_run(tmp_path / "spread", executor__kind="workers", executor__workers=workers)
     assert spread.record_hash == inline.record_hash
+    assert kept_updates(spread.directory) == kept_updates(inline.directory)
     ours = (spread.directory / "adapter" / "adapter_model.safetensors").read_bytes()
     assert ours == (inline.directory / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_updates_of_workers_are_trained_again_to_the_same_bits(tmp_path):
+    spread = short_run(tmp_path / "spread", executor__kind="workers", executor__workers="2")
+    verdict = Verdict()
+    asyncio.run(retrain(spread.directory, 4, verdict))
+    assert verdict.findings == []
+    assert verdict.counts["retrained updates"] == 4
 
 
 @pytest.mark.slow

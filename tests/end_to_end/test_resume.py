@@ -165,13 +165,11 @@ def whole_lines(directory):
     return (directory / "events.jsonl").read_bytes().splitlines(keepends=True)
 
 
-def test_a_deleted_update_is_trained_again_to_the_same_end(whole, tmp_path):
-    aggregating = next(
-        number
-        for number, line in enumerate(whole_lines(whole("rounds")))
-        if b'"aggregated", "version"' in line
-    )
-    directory = crashed(tmp_path / "run", aggregating - 1)
+@pytest.mark.parametrize("name", ["rounds", pytest.param("workers", marks=pytest.mark.slow)])
+def test_a_deleted_update_is_trained_again_to_the_same_end(whole, tmp_path, name):
+    lines = whole_lines(whole("rounds"))
+    aggregating = next(k for k, line in enumerate(lines) if b'"aggregated", "version"' in line)
+    directory = crashed(tmp_path / "run", aggregating - 1, **VARIANTS[name])
     for path in (directory / "journal" / "objects").iterdir():
         path.unlink()
     fedsim.resume(directory, report=False)

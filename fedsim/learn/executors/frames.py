@@ -58,20 +58,22 @@ def unpack_answer(frames: Frames) -> Trained | str:
 
 
 def _pack(parts: dict[str, Adapter]) -> bytes:
+    """Number the layers, since a safetensors file has no order and what is kept of an update has one."""
     tensors = {}
     for part, adapter in parts.items():
-        for name, factors in adapter.items():
-            tensors[f"{part}/{name}/a"] = factors.lora_a.contiguous()
-            tensors[f"{part}/{name}/b"] = factors.lora_b.contiguous()
+        for number, (name, factors) in enumerate(adapter.items()):
+            tensors[f"{part}/{number:06d}/{name}/a"] = factors.lora_a.contiguous()
+            tensors[f"{part}/{number:06d}/{name}/b"] = factors.lora_b.contiguous()
     return bytes(save(tensors))
 
 
 def _unpack(frame: bytes) -> dict[str, dict[str, Factors]]:
+    """Undo `_pack`: the same layers in the same order."""
     tensors = load(frame)
     parts: dict[str, dict[str, Factors]] = {}
-    for key in tensors:
-        part, name, side = key.split("/")
+    for key in sorted(tensors):
+        part, number, name, side = key.split("/")
         if side == "a":
-            factors = Factors(lora_a=tensors[key], lora_b=tensors[f"{part}/{name}/b"])
+            factors = Factors(lora_a=tensors[key], lora_b=tensors[f"{part}/{number}/{name}/b"])
             parts.setdefault(part, {})[name] = factors
     return parts

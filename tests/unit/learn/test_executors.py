@@ -15,6 +15,7 @@ from fedsim.learn.executors.frames import pack_request, pack_trained, unpack_ans
 from fedsim.learn.executors.inline import InlineExecutor
 from fedsim.learn.executors.worker import WorkerSetup
 from fedsim.learn.executors.workers import WorkerExecutor, placed
+from fedsim.learn.freeze import freeze
 from fedsim.learn.train import LocalRun, Trained, TrainingSettings
 from fedsim.learn.trainer import ClientTrainer
 from fedsim.learn.versions import VersionStore
@@ -54,6 +55,7 @@ def assert_same(left, right):
         )
         assert a.loss == b.loss
         assert same(a.change, b.change)
+        assert list(a.change) == list(b.change), "the journal keeps the order too"
 
 
 def test_frames_carry_every_bit(slotted):
@@ -65,6 +67,15 @@ def test_frames_carry_every_bit(slotted):
     trained = unpack_answer(pack_trained(Trained(payload.prefix, 1 / 3)))
     assert trained.loss == 1 / 3
     assert same(trained.change, payload.prefix)
+
+
+def test_frames_keep_the_order_of_layers(slotted):
+    adapter = dict(reversed(random_adapter(slotted[2], [2]).items()))
+    assert list(adapter) != sorted(adapter)
+    for _ in range(5):
+        found = unpack_answer(pack_trained(Trained(adapter, 0.5)))
+        assert list(found.change) == list(adapter)
+        assert freeze(found.change) == freeze(adapter)
 
 
 async def test_inline_answers_in_order_with_decoded_changes(inline, slotted, task):

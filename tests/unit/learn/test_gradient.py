@@ -6,10 +6,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from fedsim.learn.cohort import Member, stack_members
 from fedsim.learn.encode import collate, encode
 from fedsim.learn.model import load_model, model_shape
 from fedsim.learn.peft_bridge import AdapterSlot
+from fedsim.learn.stacked import StackedAdam
+from fedsim.learn.train import LocalRun
 from fedsim.lora.factors import Factors, stack
+from fedsim.method.bundle import Payload
 
 R_TRAIN, R_TOTAL, GATE = 3, 8, 0.4
 TARGETS = ["q_proj", "v_proj", "down_proj"]
@@ -71,22 +75,30 @@ def test_the_prefix_gets_the_masked_gradient_of_the_whole_and_nothing_else_gets_
     model = copy.deepcopy(base)
     slot = AdapterSlot(model, list(prefix))
     expected_loss, expected = full_rank
-    with slot.loaded(prefix, tail, GATE) as parameters:
+    layers = stack_members(slot, [Member(Payload(prefix, tail), (), LocalRun(1, 1e-3, GATE, 0))])
+    adam = StackedAdam(
+        [factor for layer in layers.values() for factor in (layer.prefix.lora_a, layer.prefix.lora_b)],
+        rates=[1e-3],
+        clip_norm=1.0,
+    )
+    leaves = iter(adam.parts())
+    layers = {name: layer.with_prefix(next(leaves), next(leaves)) for name, layer in layers.items()}
+    with slot.replaced({name: layer.forward for name, layer in layers.items()}):
         loss = loss_of(model, batch)
         loss.backward()
-        assert float(loss.detach()) == pytest.approx(expected_loss, rel=1e-12)
-        assert set(parameters) == set(prefix)
-        for name, (lora_a, lora_b) in parameters.items():
-            grad_a, grad_b = expected[name]
-            torch.testing.assert_close(lora_a.grad, grad_a[:R_TRAIN], rtol=1e-9, atol=1e-12)
-            torch.testing.assert_close(lora_b.grad, grad_b[:, :R_TRAIN], rtol=1e-9, atol=1e-12)
-            assert float(lora_a.grad.norm()) > 0
-            assert float(lora_b.grad.norm()) > 0
-        own = {id(weight) for pair in parameters.values() for weight in pair}
-        others = [*model.parameters(), *model.buffers()]
-        assert len(own & {id(tensor) for tensor in others}) == 2 * len(prefix)
-        assert all(tensor.grad is None for tensor in others if id(tensor) not in own)
-        assert not any(tensor.requires_grad for tensor in others if id(tensor) not in own)
+    assert float(loss.detach()) == pytest.approx(expected_loss, rel=1e-12)
+    gradients = iter(adam.gradients())
+    for name in layers:
+        grad_a, grad_b = expected[name]
+        (own_a,), (own_b,) = next(gradients), next(gradients)
+        torch.testing.assert_close(own_a, grad_a[:R_TRAIN], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(own_b, grad_b[:, :R_TRAIN], rtol=1e-9, atol=1e-12)
+        assert float(own_a.norm()) > 0
+        assert float(own_b.norm()) > 0
+    frozen = [part for layer in layers.values() for part in (layer.frozen.lora_a, layer.frozen.lora_b)]
+    others = [*model.parameters(), *model.buffers(), *frozen]
+    assert len(frozen) == 2 * len(prefix)
+    assert all(tensor.grad is None and not tensor.requires_grad for tensor in others)
 
 
 def test_the_masked_rest_of_the_full_gradient_is_not_nothing(full_rank):

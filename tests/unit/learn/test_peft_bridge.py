@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from fedsim.errors import ModelError
 from fedsim.learn.model import load_model
-from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, factors_of, import_adapter
-from fedsim.lora.factors import columns, dense
+from fedsim.learn.peft_bridge import AdapterSlot, export_adapter, import_adapter
+from fedsim.lora.factors import dense
 from tests.unit.learn.toy import random_adapter, same
 
 IDS = torch.arange(2, 42).reshape(2, 20)
@@ -21,66 +21,43 @@ def logits(model):
         return model(input_ids=IDS).logits
 
 
-def split(adapter, rank):
-    prefix = {name: columns(factors, 0, rank) for name, factors in adapter.items()}
-    tail = {name: columns(factors, rank, factors.rank) for name, factors in adapter.items()}
-    return prefix, tail
-
-
-@pytest.mark.parametrize("gate", [0.0, 0.25, 1.0])
-def test_the_forward_pass_is_base_plus_prefix_plus_gated_tail(slotted, gate):
+def test_the_forward_pass_is_base_plus_adapter(slotted):
     _, slot, shape = slotted
     adapter = random_adapter(shape, [4, 0, 3, 1])
-    prefix, tail = split(adapter, 2)
     plain = load_model("embedded", "cpu").model
     for name in adapter:
         weight = plain.get_submodule(name).weight
-        weight += dense(prefix[name]) + gate * dense(tail[name])
-    with slot.loaded(prefix, tail, gate):
+        weight += dense(adapter[name])
+    with slot.loaded(adapter):
         torch.testing.assert_close(logits(slot.model), logits(plain), atol=2e-5, rtol=1e-5)
+        assert not any(weight.requires_grad for weight in slot.model.parameters())
 
 
-def test_prefix_factors_are_parameters_and_tail_factors_are_buffers(slotted):
-    _, slot, shape = slotted
-    adapter = random_adapter(shape, [4, 0, 3, 1])
-    prefix, tail = split(adapter, 2)
-    with slot.loaded(prefix, tail, 1.0) as trainable:
-        assert list(trainable) == [name for name, factors in prefix.items() if factors.rank]
-        assert same(factors_of(trainable), {name: prefix[name] for name in trainable})
-        trained = {id(weight) for pair in trainable.values() for weight in pair}
-        assert {id(weight) for weight in slot.model.parameters() if weight.requires_grad} == trained
-        buffers = [buffer for name, buffer in slot.model.named_buffers() if ".tail" in name]
-        assert len(buffers) == 2 * sum(factors.rank > 0 for factors in tail.values())
-        slot.model(input_ids=IDS, labels=IDS).loss.backward()
-        assert all(weight.grad is not None for pair in trainable.values() for weight in pair)
-        assert all(buffer.grad is None and not buffer.requires_grad for buffer in buffers)
-
-
-def test_nothing_of_a_client_stays_behind(slotted):
+def test_nothing_of_an_adapter_stays_behind(slotted):
     _, slot, shape = slotted
     before = {name: weight.clone() for name, weight in slot.model.state_dict().items()}
     plain = logits(slot.model)
-    prefix, tail = split(random_adapter(shape, [5]), 2)
-    with slot.loaded(prefix, tail, 1.0) as trainable:
+    adapter = random_adapter(shape, [5])
+    with slot.loaded(adapter):
         loaded = logits(slot.model)
-        for pair in trainable.values():
-            for weight in pair:
-                weight.data.add_(1.0)
+        held = [buffer for name, buffer in slot.model.named_buffers() if ".lora_" in name]
+        assert len(held) == 2 * len(adapter)
+        for buffer in held:
+            buffer.add_(1.0)
     assert not torch.equal(loaded, plain)
-    assert torch.equal(logits(slot.model), plain)
     after = slot.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    with slot.loaded(prefix, tail, 1.0):
-        assert torch.equal(logits(slot.model), loaded)  # the payload itself was not trained
-    with slot.loaded({}, {}, 1.0):
+    with slot.loaded(adapter):
+        assert torch.equal(logits(slot.model), loaded)  # the adapter itself was not written
+    with slot.loaded({}):
         assert torch.equal(logits(slot.model), plain)
 
 
 def test_the_slot_is_empty_after_an_error(slotted):
     _, slot, shape = slotted
     plain = logits(slot.model)
-    with pytest.raises(RuntimeError, match="boom"), slot.loaded(random_adapter(shape, [2]), {}, 1.0):
+    with pytest.raises(RuntimeError, match="boom"), slot.loaded(random_adapter(shape, [2])):
         raise RuntimeError("boom")
     assert torch.equal(logits(slot.model), plain)
 
@@ -90,7 +67,7 @@ def test_layers_must_exist_and_a_base_takes_one_slot(slotted):
     with pytest.raises(ModelError, match="without adapters"):
         AdapterSlot(slot.model, [shape.layers[0].name])
     stranger = {"model.layers.9.q_proj": random_adapter(shape, [1])[shape.layers[0].name]}
-    with pytest.raises(ModelError, match=r"layers\.9"), slot.loaded(stranger, {}, 1.0):
+    with pytest.raises(ModelError, match=r"layers\.9"), slot.loaded(stranger):
         pass
 
 
@@ -101,7 +78,7 @@ def test_peft_loads_the_export_and_gives_our_logits(slotted, tmp_path, ranks):
     export_adapter(adapter, tmp_path / "adapter", "embedded")
     theirs = PeftModel.from_pretrained(load_model("embedded", "cpu").model, str(tmp_path / "adapter")).eval()
     plain = logits(slot.model)
-    with slot.loaded({}, adapter, 1.0):
+    with slot.loaded(adapter):
         ours = logits(slot.model)
     torch.testing.assert_close(logits(theirs), ours, atol=1e-5, rtol=1e-5)
     assert (ours - plain).abs().max() > 1e-2
@@ -144,7 +121,7 @@ def test_an_adapter_made_by_peft_is_read_with_its_scaling(slotted, tmp_path, use
     torch.manual_seed(0)
     theirs = get_peft_model(load_model("embedded", "cpu").model, config).eval()
     theirs.save_pretrained(tmp_path)
-    with slot.loaded({}, import_adapter(tmp_path), 1.0):
+    with slot.loaded(import_adapter(tmp_path)):
         torch.testing.assert_close(logits(slot.model), logits(theirs), atol=1e-5, rtol=1e-5)
 
 
