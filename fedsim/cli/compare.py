@@ -89,7 +89,7 @@ def compare(
         str, typer.Option(help="Methods to compare, e.g. fedhera,fedhera:coupled=true:tail_warmup=0.")
     ],
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0-4 or 0,3,7-9.")] = "0",
-    workers: Annotated[int, typer.Option(help="Runs at once.")] = 1,
+    workers: Annotated[int, typer.Option(help="Runs at once, each with its scenario's own executor.")] = 1,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder; what is finished in it is kept.", show_default="runs/compare-NAME"),
@@ -130,6 +130,9 @@ def compare(
         report=report,
     )
     checked = comparing.plan(request)
+    if not quiet:
+        runs = f"{len(checked.cells)} run{'' if len(checked.cells) == 1 else 's'}"
+        typer.echo(f"{runs}, {workers} at once, in {request.out}; each is told when it has ended", err=True)
     comparison = comparing.carry_out(checked, _teller(len(checked.cells), quiet=quiet))
     if as_json:
         typer.echo(json.dumps(comparing.as_json(comparison), indent=2, sort_keys=True))

@@ -57,7 +57,8 @@ def serve(
     result = asyncio.run(
         serve_scenario(asked, service, out, instruments=[Rounds()], report=report, listening=listening)
     )
-    typer.echo("\n".join(closing_lines(result)).replace("virtual time", "   wall time", 1))
+    told = "\n".join(closing_lines(result)).replace("    wall time", "with start-up", 1)
+    typer.echo(told.replace("virtual time", "   wall time", 1))
 
 
 def join(

@@ -48,6 +48,10 @@ def run(
     """Run one scenario and write its record: events, metrics, adapter. Or go on with one that was killed."""
     if workers is not None and executor is None:
         executor = "workers"
+    if workers is not None and executor not in ("workers", "ray"):
+        raise ScenarioError(
+            f"--workers {workers}: has no effect on --executor {executor}; leave one of them out"
+        )
     short = {"seed": seed, "method.name": method, "executor.kind": executor, "executor.workers": workers}
     chosen = {key: str(value) for key, value in short.items() if value is not None}
     changes = overrides(assignments or []) | chosen

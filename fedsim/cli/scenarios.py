@@ -86,6 +86,7 @@ def _check_files(scenario: "Scenario", keys: Sequence[str]) -> None:
 
 def _check_names(scenario: "Scenario") -> None:
     """Refuse names that no catalogue knows."""
+    from fedsim.experiment.yaml_source import nearest  # noqa: PLC0415 - keeps help fast
     from fedsim.method.catalogue import method_names  # noqa: PLC0415 - keeps help fast
     from fedsim.world.catalogue import CATALOGUE  # noqa: PLC0415 - keeps help fast
 
@@ -95,4 +96,6 @@ def _check_names(scenario: "Scenario") -> None:
         ("model.stands_for", target or "", ("", *CATALOGUE)),
     ):
         if name not in known:
-            raise scenario.error(key, f'expected one of {", ".join(filter(None, known))}, got "{name}"')
+            words = [word for word in known if word]
+            problem = f'expected one of {", ".join(words)}, got "{name}"{nearest(name, words)}'
+            raise scenario.error(key, problem)

@@ -26,7 +26,7 @@ def sensitivity(
     figure: Annotated[
         str | None, typer.Option(help="Figure to rank by.", show_default="loss_at_time, or virtual_s")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Runs at once.")] = 1,
+    workers: Annotated[int, typer.Option(help="Runs at once, each with its scenario's own executor.")] = 1,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder; what is finished in it is kept.", show_default="runs/sensitivity-NAME"),
@@ -48,6 +48,12 @@ def sensitivity(
     folder = out or Path("runs") / f"sensitivity-{name}"
     request = Request(scenario, methods, seeds, folder, overrides=shared, workers=workers)
     found = asking.sensitivity(request, perturb, figure, tell)
-    typer.echo(asking.table(found).to_string(index=False))
+    shown = {"kendall": _correlation, "spearman": _correlation}
+    typer.echo(asking.table(found).to_string(index=False, formatters=shown, float_format="{:.6g}".format))
     typer.echo("\n".join(asking.sentences(found)))
     typer.echo(f"written to {folder}")
+
+
+def _correlation(value: float | None) -> str:
+    """Show a rank correlation; a dash where one side has no order."""
+    return "-" if value is None or value != value else f"{value:.2f}"  # noqa: PLR0124 - NaN

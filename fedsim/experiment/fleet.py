@@ -62,14 +62,24 @@ def build_population(scenario: Scenario) -> Population:
         if fleet.devices is None or fleet.bandwidth is None:
             raise scenario.error("fleet.devices", "required, or fleet.recipe")
         files = _Files(fleet.devices, fleet.bandwidth, fleet.availability, fleet.state, fleet.energy)
-        return _in_cells(scenario, _load(scenario, files))
+        return _in_cells(scenario, _noted(scenario, _load(scenario, files)))
     with TemporaryDirectory(prefix="fedsim-fleet-") as folder:
         shown = f"recipe {Path(fleet.recipe).name}: "
         try:
             files = _made(fleet, scenario.seed, Path(folder))
-            return _in_cells(scenario, _renamed(_load(scenario, files), f"{folder}/", shown))
+            population = _renamed(_load(scenario, files), f"{folder}/", shown)
+            return _in_cells(scenario, _noted(scenario, population))
         except TraceError as error:
             raise TraceError(str(error).replace(f"{folder}/", shown)) from None
+
+
+def _noted(scenario: Scenario, population: Population) -> Population:
+    """Say so where a round can never be full."""
+    cohort, devices = scenario.server.cohort or 1, population.num_devices
+    if cohort <= devices:
+        return population
+    note = f"server.cohort: {cohort} is more than the {devices} devices there are, so no round is ever full"
+    return replace(population, notes=(*population.notes, note))
 
 
 def _in_cells(scenario: Scenario, population: Population) -> Population:

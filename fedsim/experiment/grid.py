@@ -22,6 +22,8 @@ from typing import Literal
 from fedsim.errors import InputError, ScenarioError
 from fedsim.experiment.record import MANIFEST, SUMMARY
 from fedsim.experiment.scenario import Scenario, load_scenario
+from fedsim.experiment.yaml_source import nearest
+from fedsim.method.catalogue import method_names
 
 CELLS = "cells"
 LOCK = ".lock"
@@ -112,6 +114,11 @@ def _variant(word: str) -> Variant:
     if not name or not all(key and equals and value for key, equals, value in pairs):
         raise ScenarioError(
             f'--methods: expected names such as fedhera or fedhera:coupled=true, got "{word}"'
+        )
+    if name not in method_names():
+        known = ", ".join(method_names())
+        raise ScenarioError(
+            f'--methods {word}: expected one of {known}, got "{name}"{nearest(name, method_names())}'
         )
     return Variant(word, name, tuple((key.strip(), value) for key, _, value in pairs))
 

@@ -253,8 +253,9 @@ def table(found: Sensitivity) -> pd.DataFrame:
 
 def sentences(found: Sensitivity) -> list[str]:
     """What a reader should take away."""
-    base = found.outcomes[0].winner
-    told = [f"Unchanged, {base} is best by {found.figure}."]
+    base = found.outcomes[0]
+    verdict = "is best" if len(base.winners) == 1 else "are equally good"
+    told = [f"Unchanged, {base.winner} {verdict} by {found.figure}."]
     for kind, turn in found.turns.items():
         if turn is None:
             told.append(f"{kind}: no change that was tried turns the winner.")
@@ -267,7 +268,10 @@ def sentences(found: Sensitivity) -> list[str]:
         "If a change within the error of traces and cost model (docs/fidelity.md) turns the winner, the "
         "order is not to be relied on."
     )
-    told.append("Few methods or seeds make rank correlations coarse: with two methods they are 1 or -1.")
+    told.append(
+        "Few methods or seeds make rank correlations coarse: with two methods they are 1 or -1, and there is "
+        "none where all are equal."
+    )
     return told
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from fedsim.errors import InputError
@@ -127,9 +128,11 @@ def biography(lines: Iterable[Line], client: str) -> Iterator[str]:
     """
     teller = Teller()
     mine: set[int] = set()
+    spoken_of: dict[str, None] = {}
     found = False
     for line in lines:
         if line["event"] in CLIENT_EVENTS:
+            spoken_of[str(line["device"])] = None
             concerns = client in (str(line["client"]), line["device"])
             if concerns and line["event"] == "dispatched":
                 mine.add(line["assignment"])
@@ -140,9 +143,10 @@ def biography(lines: Iterable[Line], client: str) -> Iterator[str]:
             found = True
             yield said
     if not found:
+        near = get_close_matches(client, spoken_of, n=3) or list(spoken_of)[:3]
         raise InputError(
             f"client {client}: the record never speaks of it; name a device that was given work or refused, "
-            "for instance one from the table assignments"
+            f"such as {', '.join(near) or 'none in this record'}"
         )
 
 

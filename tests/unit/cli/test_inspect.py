@@ -61,7 +61,9 @@ def test_a_refused_device_has_a_life_too(run):
 
 
 def test_an_unknown_device_is_told(run):
-    with pytest.raises(InputError, match="client 99: the record never speaks of it"):
+    with pytest.raises(
+        InputError, match=r"client 99: the record never speaks of it; name a device .*, such as \w+"
+    ):
         call("trace-client", run, "99")
 
 

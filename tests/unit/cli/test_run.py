@@ -97,6 +97,13 @@ def test_the_closing_table_goes_to_stdout(calls, capsys):
     assert capsys.readouterr().out == "\n".join(closing_lines(result())) + "\n"
 
 
+@pytest.mark.parametrize("kind", ["inline", "stub"])
+def test_workers_that_nobody_would_use_are_refused(calls, capsys, kind):
+    assert ended("run", "x.yaml", "--workers", "3", "--executor", kind) == 2
+    assert f"--workers 3: has no effect on --executor {kind}" in capsys.readouterr().err
+    assert calls == []
+
+
 @pytest.mark.parametrize(
     "option", [["--seed", "x"], ["--workers", "0"], ["--executor", "inlin"], ["--seed", "-1"]]
 )

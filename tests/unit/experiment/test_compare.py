@@ -34,7 +34,7 @@ def fake(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"methods": "fedhra"}, "method.name: .* did you mean 'fedhera'"),
+        ({"methods": "fedhra"}, '--methods fedhra: .* did you mean "fedhera"'),
         ({"methods": "fedhera:foo=1"}, "method.options.foo: unknown option"),
         ({"methods": "fedhera:beta=7"}, "method.options.beta: expected a number from 0 to 1"),
         ({"reference": "flexlora"}, "--reference flexlora: expected one of fedhera"),

@@ -48,6 +48,13 @@ def test_bad_methods_are_refused(text):
         parse_methods(text)
 
 
+def test_an_unknown_method_is_named_with_its_neighbour():
+    with pytest.raises(
+        ScenarioError, match=r'--methods flexlra: expected one of .*; did you mean "flexlora"'
+    ):
+        parse_methods("fedhera,flexlra")
+
+
 @pytest.mark.parametrize(
     "text", ["", "a", "1-", "-1", "3-1", "1,1", "0-3,2", "1.5", "²", "0-99999", "1" * 5000]
 )
@@ -74,10 +81,10 @@ def test_a_cell_says_what_differs_and_has_a_folder_of_its_own(path):
 
 
 def test_options_of_the_file_stay_with_its_own_method(path):
-    own, other = cells_of(path, "fedhera,mine:rank_cap=8")
+    own, other = cells_of(path, "fedhera,flexlora:rank_cap=8")
     assert own.scenario.method.options == {"rank_cap": 32}
     assert other.scenario.method.options == {"rank_cap": 8}
-    assert cells_of(path, "mine")[0].scenario.method.options == {}
+    assert cells_of(path, "flexlora")[0].scenario.method.options == {}
 
 
 def test_a_failure_is_told_and_costs_no_other_cell_and_finished_cells_are_kept(path, fake):

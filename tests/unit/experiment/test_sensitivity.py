@@ -78,6 +78,7 @@ def test_equal_methods_share_the_win_and_neither_turns_it():
     found = Sensitivity("loss_final", outcomes(worlds, means, "loss_final"))
     assert found.outcomes[0].winner == "a = b"
     assert found.turns == {"compute": "4 -> c"}
+    assert sentences(found)[0] == "Unchanged, a = b are equally good by loss_final."
 
 
 def test_more_is_better_where_the_figure_says_so():
