@@ -127,6 +127,7 @@ def scenario_text(answers: Answers, folder: Path) -> str:
         _section("training", _training(), "# What a client does."),
         _section("stop", _stop(answers), "# At the first of these the run ends."),
         _section("evaluation", _evaluation(), "# How the global adapter is measured."),
+        _section("executor", _executor(), "# Where training happens; docs/executors.md."),
     ]
     return "\n".join(blocks)
 
@@ -246,4 +247,11 @@ def _evaluation() -> tuple[Line, ...]:
         ("every", "4", "versions; the base model and the last version are always measured"),
         ("held_out_examples", "128", "for loss and accuracy"),
         ("generate", "32", "prompts answered by greedy generation, for ROUGE-L; 0: none"),
+    )
+
+
+def _executor() -> tuple[Line, ...]:
+    return (
+        ("kind", "workers", "processes of this machine; or inline, ray; the record is the same"),
+        ("workers", "2", "how many; no more than there are cores"),
     )
