@@ -13,15 +13,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from fedsim.learn.cohort import Member, stack_members
 from fedsim.learn.data import EmbeddedTask
 from fedsim.learn.encode import Batch, collate, encode
 from fedsim.learn.model import LoadedModel, load_model, model_shape
 from fedsim.learn.peft_bridge import AdapterSlot
-from fedsim.learn.stacked import StackedAdam
-from fedsim.learn.train import LocalRun
 from fedsim.lora.factors import Factors
-from fedsim.method.bundle import Payload
+from tests.peft_training import in_our_pass
 
 R_TRAIN, R_TOTAL = 8, 64
 AIM = 0.2
@@ -58,18 +55,7 @@ def prefix_bytes(batch: Batch) -> int:
         }
         for rank in (R_TRAIN, R_TOTAL - R_TRAIN)
     )
-    layers = stack_members(slot, [Member(Payload(prefix, tail), (), LocalRun(1, 1e-3, 1.0, 0))])
-    adam = StackedAdam(
-        [factor for layer in layers.values() for factor in (layer.prefix.lora_a, layer.prefix.lora_b)],
-        rates=[1e-3],
-        clip_norm=1.0,
-    )
-    leaves = adam.parts()
-    pairs = zip(leaves[::2], leaves[1::2], strict=True)
-    layers = {
-        name: layer.with_prefix(*pair) for (name, layer), pair in zip(layers.items(), pairs, strict=True)
-    }
-    with slot.replaced({name: layer.forward for name, layer in layers.items()}):
+    with in_our_pass(slot, prefix, tail, 1.0) as (_, adam, leaves):
         loss_of(loaded.model, batch).backward()
     adam.step()
     held = [value for value in vars(adam).values() if torch.is_tensor(value)]

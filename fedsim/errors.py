@@ -18,6 +18,9 @@
 A message says where, what was expected, what was found, and the way out.
 """
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 
 class FedsimError(Exception):
     """Root of every error raised on purpose."""
@@ -65,3 +68,14 @@ class SimulationError(FedsimError):
 
 class ProtocolError(FedsimError):
     """An illegal transition of the server. Always a bug in fedsim; please report it."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean "..."?`` for a near miss, else an empty string."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{found[0]}"?' if found else ""
+
+
+def not_one_of(word: str, known: Sequence[str]) -> str:
+    """Say that a word is none of those that are known, and which it is near."""
+    return f'expected one of {", ".join(known)}, got "{word}"{nearest(word, known)}'

@@ -11,10 +11,13 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
+from fedsim.learn.cohort import Member, stack_members
 from fedsim.learn.encode import collate
 from fedsim.learn.peft_bridge import to_memory
-from fedsim.learn.train import batches, check_loss, check_trainable, trained
+from fedsim.learn.stacked import StackedAdam
+from fedsim.learn.train import LocalRun, batches, check_loss, check_trainable, trained
 from fedsim.lora.factors import Factors
+from fedsim.method.bundle import Payload
 
 PARTS = ("prefix", "tail", "merged")
 
@@ -68,6 +71,19 @@ def _load(layer, prefix, tail, gate, merged, scaling):
         if part in layer.lora_A:
             layer.lora_A[part].weight.requires_grad = layer.lora_B[part].weight.requires_grad = False
     return pair
+
+
+@contextmanager
+def in_our_pass(slot, prefix, tail, gate):
+    """Load a client as fedsim's own pass does; yields its layers, its optimizer and the leaves that move."""
+    layers = stack_members(slot, [Member(Payload(prefix, tail), (), LocalRun(1, 1e-3, gate, 0))])
+    pairs = [layer.prefix for layer in layers.values()]
+    adam = StackedAdam([factor for pair in pairs for factor in (pair.lora_a, pair.lora_b)], [1e-3], 1.0)
+    leaves = adam.parts()
+    moving = iter(leaves)
+    layers = {name: layer.with_prefix(next(moving), next(moving)) for name, layer in layers.items()}
+    with slot.replaced({name: layer.forward for name, layer in layers.items()}):
+        yield layers, adam, leaves
 
 
 def train_with_peft(slot, payload, shard, *, run, settings, pad_id):

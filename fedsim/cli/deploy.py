@@ -57,8 +57,7 @@ def serve(
     result = asyncio.run(
         serve_scenario(asked, service, out, instruments=[Rounds()], report=report, listening=listening)
     )
-    told = "\n".join(closing_lines(result)).replace("    wall time", "with start-up", 1)
-    typer.echo(told.replace("virtual time", "   wall time", 1))
+    typer.echo("\n".join(closing_lines(result, clock="wall time", took="with start-up")))
 
 
 def join(

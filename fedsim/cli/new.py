@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fedsim.cli.speech import QuietOption
-from fedsim.errors import ScenarioError
+from fedsim.errors import ScenarioError, not_one_of
 
 NO_TARGET = "none"
 
@@ -80,7 +80,7 @@ def _known_method(name: str) -> str:
     from fedsim.method.catalogue import method_names  # noqa: PLC0415 - keeps help fast
 
     if name not in method_names():
-        raise ScenarioError(f'--method: expected one of {", ".join(method_names())}, got "{name}"')
+        raise ScenarioError(f"--method: {not_one_of(name, method_names())}")
     return name
 
 
@@ -88,7 +88,7 @@ def _target(name: str) -> str | None:
     from fedsim.world.catalogue import CATALOGUE  # noqa: PLC0415 - keeps help fast
 
     if name not in {NO_TARGET, *CATALOGUE}:
-        raise ScenarioError(f'--stands-for: expected one of none, {", ".join(CATALOGUE)}, got "{name}"')
+        raise ScenarioError(f"--stands-for: {not_one_of(name, (NO_TARGET, *CATALOGUE))}")
     return None if name == NO_TARGET else name
 
 

@@ -133,21 +133,27 @@ def _told_by(path: Path, others: Sequence[Path | None], changes: Mapping[str, st
     return scenario_in(path, changes)
 
 
-def closing_lines(result: "Result") -> list[str]:
-    """Say what came of a run: what ended it, what it cost, what it brought, where the record lies."""
+def closing_lines(result: "Result", clock: str = "virtual time", took: str = "wall time") -> list[str]:
+    """Say what came of a run: what ended it, what it cost, what it brought, where the record lies.
+
+    Args:
+        result: Of the run.
+        clock: What the time of its record is called.
+        took: What the time that it took here is called.
+    """
     tally = result.tally
     losses = [f"{row['loss']:.4f}" for row in result.evaluations if isinstance(row.get("loss"), float)]
     rounds = f"{tally.rounds} round{'' if tally.rounds == 1 else 's'}"
     rows = {
         "ended": result.reason,
-        "virtual time": f"{format_seconds(result.virtual_s)}, {rounds}",
+        clock: f"{format_seconds(result.virtual_s)}, {rounds}",
         "loss": f"{losses[0]} -> {losses[-1]}" if losses else "not measured: nothing was trained",
         "assignments": ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items())),
         "updates from": ", ".join(f"{name} {count}" for name, count in sorted(tally.by_class.items())),
         "bytes": f"{format_bytes(tally.bytes_down)} down, {format_bytes(tally.bytes_up)} up",
         **({} if tally.energy is None else {"energy": energy_in_words(tally.energy)}),
         **({} if result.steps is None else {"local steps": steps_in_words(result.steps)}),
-        "wall time": f"{result.wall_s:.0f} s",
+        took: f"{result.wall_s:.0f} s",
         "events sha256": result.record_hash,
         "record": str(result.directory),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedsim.cli.speech import JsonOption, QuietOption
-from fedsim.errors import ScenarioError
+from fedsim.errors import ScenarioError, not_one_of
 
 if TYPE_CHECKING:
     from fedsim.experiment.scenario import Scenario
@@ -86,16 +86,13 @@ def _check_files(scenario: "Scenario", keys: Sequence[str]) -> None:
 
 def _check_names(scenario: "Scenario") -> None:
     """Refuse names that no catalogue knows."""
-    from fedsim.experiment.yaml_source import nearest  # noqa: PLC0415 - keeps help fast
     from fedsim.method.catalogue import method_names  # noqa: PLC0415 - keeps help fast
     from fedsim.world.catalogue import CATALOGUE  # noqa: PLC0415 - keeps help fast
 
     target = scenario.model.stands_for
     for key, name, known in (
         ("method.name", scenario.method.name, method_names()),
-        ("model.stands_for", target or "", ("", *CATALOGUE)),
+        ("model.stands_for", target, tuple(CATALOGUE)),
     ):
-        if name not in known:
-            words = [word for word in known if word]
-            problem = f'expected one of {", ".join(words)}, got "{name}"{nearest(name, words)}'
-            raise scenario.error(key, problem)
+        if name is not None and name not in known:
+            raise scenario.error(key, not_one_of(name, known))

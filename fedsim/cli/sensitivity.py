@@ -1,5 +1,6 @@
 """``fedsim sensitivity``: compare methods again in slightly different worlds."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,4 +57,4 @@ def sensitivity(
 
 def _correlation(value: float | None) -> str:
     """Show a rank correlation; a dash where one side has no order."""
-    return "-" if value is None or value != value else f"{value:.2f}"  # noqa: PLR0124 - NaN
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"

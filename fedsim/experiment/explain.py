@@ -10,7 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from fedsim.experiment.yaml_source import Key, nearest
+from fedsim.errors import nearest
+from fedsim.experiment.yaml_source import Key
 
 
 class MisfitError(ValueError):

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedsim.errors import InputError, ScenarioError
+from fedsim.errors import InputError, ScenarioError, not_one_of
 from fedsim.experiment.record import MANIFEST, SUMMARY
 from fedsim.experiment.scenario import Scenario, load_scenario
-from fedsim.experiment.yaml_source import nearest
 from fedsim.method.catalogue import method_names
 
 CELLS = "cells"
@@ -116,10 +115,7 @@ def _variant(word: str) -> Variant:
             f'--methods: expected names such as fedhera or fedhera:coupled=true, got "{word}"'
         )
     if name not in method_names():
-        known = ", ".join(method_names())
-        raise ScenarioError(
-            f'--methods {word}: expected one of {known}, got "{name}"{nearest(name, method_names())}'
-        )
+        raise ScenarioError(f"--methods {word}: {not_one_of(name, method_names())}")
     return Variant(word, name, tuple((key.strip(), value) for key, _, value in pairs))
 
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import Field, ValidationError
 
-from fedsim.errors import ScenarioError, TraceError
+from fedsim.errors import ScenarioError, TraceError, nearest
 from fedsim.experiment.explain import message_of
 from fedsim.experiment.sections import Count, Positive, PositiveDuration, Section, Word
-from fedsim.experiment.yaml_source import Source, merge, nearest, read_source
+from fedsim.experiment.yaml_source import Source, merge, read_source
 from fedsim.world.calibration import (
     LEVELS,
     NETWORKS,

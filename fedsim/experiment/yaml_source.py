@@ -6,7 +6,7 @@ came from, so that an error can name a line. Nothing here knows what the keys me
 
 import difflib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,12 +137,6 @@ def override(source: Source, dotted: str, text: str, shown: str | None = None) -
     sections = (key[:depth] for depth in range(1, len(key)))
     places.update({section: label for section in sections if section not in source.places})
     return merge(source, Source(values, places))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean "..."?`` for a near miss, else an empty string."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{found[0]}"?' if found else ""
 
 
 def _beside(path: Path) -> str:

@@ -75,8 +75,8 @@ class CommonRank:
         del fresh_rank
         known = standings if standings is not None else [UNKNOWN] * len(budgets)
         return [
-            self._fresh_plan(
-                budget, prices, self.merged(spectrum, prices, standing), _capped(self.cap, standing)
+            _kept_plan(
+                self, budget, prices, self.merged(spectrum, prices, standing), _capped(self.cap, standing)
             )
             for budget, standing in zip(budgets, known, strict=True)
         ]
@@ -101,14 +101,6 @@ class CommonRank:
             for budget, there, standing in zip(budgets, received, known, strict=True)
         ]
 
-    @lru_cache(maxsize=KEPT_VERDICTS)  # noqa: B019 - a rule is a small frozen value, and so is its answer
-    def _fresh_plan(
-        self, budget: Budget, prices: Prices, merged: tuple[int, ...], cap: int
-    ) -> RankPlan | Infeasible:
-        """Plan one client; kept, since whoever cannot take part is asked again whenever somebody arrives."""
-        nothing = np.zeros(len(prices.layers), dtype=np.int64)
-        return self._plan(open_budget(budget, prices, merged), nothing, merged, cap, self.sent)
-
     def _replan(
         self, budget: Budget, prices: Prices, there: np.ndarray, standing: Standing
     ) -> RankPlan | Infeasible:
@@ -117,9 +109,9 @@ class CommonRank:
             return Infeasible("memory")
         if ledger.is_short_of_time:
             return Infeasible("time")
-        return self._plan(ledger, there, (), _capped(self.cap, standing), None)
+        return self.plan(ledger, there, (), _capped(self.cap, standing), None)
 
-    def _plan(
+    def plan(
         self,
         ledger: Ledger | Infeasible,
         there: np.ndarray,
@@ -127,6 +119,7 @@ class CommonRank:
         cap: int,
         sent: int | None,
     ) -> RankPlan | Infeasible:
+        """Buy the largest common rank up to a cap, beside what is there and what comes for the base."""
         if isinstance(ledger, Infeasible):
             return ledger
         rank = ledger.common_rank(there, cap, sent)
@@ -136,6 +129,15 @@ class CommonRank:
         if sent is not None:
             merged = tuple(sent - held for held in total)
         return RankPlan(total, (rank,) * len(total), merged)
+
+
+@lru_cache(maxsize=KEPT_VERDICTS)
+def _kept_plan(
+    rule: CommonRank, budget: Budget, prices: Prices, merged: tuple[int, ...], cap: int
+) -> RankPlan | Infeasible:
+    """Plan one client; kept, since whoever cannot take part is asked again whenever somebody arrives."""
+    nothing = np.zeros(len(prices.layers), dtype=np.int64)
+    return rule.plan(open_budget(budget, prices, merged), nothing, merged, cap, rule.sent)
 
 
 def largest_rank(budget: Budget, prices: Prices, cap: int) -> int:

@@ -6,14 +6,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from fedsim.learn.cohort import Member, stack_members
 from fedsim.learn.encode import collate, encode
 from fedsim.learn.model import load_model, model_shape
 from fedsim.learn.peft_bridge import AdapterSlot
-from fedsim.learn.stacked import StackedAdam
-from fedsim.learn.train import LocalRun
 from fedsim.lora.factors import Factors, stack
-from fedsim.method.bundle import Payload
+from tests.peft_training import in_our_pass
 
 R_TRAIN, R_TOTAL, GATE = 3, 8, 0.4
 TARGETS = ["q_proj", "v_proj", "down_proj"]
@@ -75,15 +72,7 @@ def test_the_prefix_gets_the_masked_gradient_of_the_whole_and_nothing_else_gets_
     model = copy.deepcopy(base)
     slot = AdapterSlot(model, list(prefix))
     expected_loss, expected = full_rank
-    layers = stack_members(slot, [Member(Payload(prefix, tail), (), LocalRun(1, 1e-3, GATE, 0))])
-    adam = StackedAdam(
-        [factor for layer in layers.values() for factor in (layer.prefix.lora_a, layer.prefix.lora_b)],
-        rates=[1e-3],
-        clip_norm=1.0,
-    )
-    leaves = iter(adam.parts())
-    layers = {name: layer.with_prefix(next(leaves), next(leaves)) for name, layer in layers.items()}
-    with slot.replaced({name: layer.forward for name, layer in layers.items()}):
+    with in_our_pass(slot, prefix, tail, GATE) as (layers, adam, _):
         loss = loss_of(model, batch)
         loss.backward()
     assert float(loss.detach()) == pytest.approx(expected_loss, rel=1e-12)

@@ -45,6 +45,7 @@ def test_nothing_of_an_adapter_stays_behind(slotted):
         for buffer in held:
             buffer.add_(1.0)
     assert not torch.equal(loaded, plain)
+    assert torch.equal(logits(slot.model), plain)
     after = slot.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
