@@ -76,8 +76,8 @@ def check_same(path: Path, now: Mapping[str, Any], deed: str = "go on") -> None:
         found = list(differences(then, now))
     if then.get("runtime") and not now.get("runtime"):
         raise InputError(
-            f"{path}: this run cannot {deed} here: runtime: began as {then['runtime']}, and clients of a real run "
-            "train elsewhere"
+            f"{path}: this run cannot {deed} here: runtime: began as {then['runtime']}, and clients of "
+            "a real run train elsewhere"
         )
     if found:
         shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
